@@ -25,6 +25,7 @@ use super::finding::Finding;
 use super::laboratory::{Laboratory, Programs};
 use super::naming::{explain, mend};
 use super::smaller::make_smaller;
+use super::thread;
 
 /// Recordings that wait to be judged.
 const MOST_WAITING: usize = 4;
@@ -76,15 +77,13 @@ struct Recorded {
     recordings: Vec<Recording>,
 }
 
-/// Runs a campaign. `recipient` gets each finding, made small, and the number of cases so far.
-///
-/// # Errors
-/// What keeps the kernel from being fuzzed.
+/// Runs a campaign. `recipient` gets each finding, made small, and the number of cases so far. What
+/// it came to, and what has kept the kernel from being fuzzed further.
 pub fn run(
     campaign: &Campaign,
     stop: StopSign,
     recipient: &mut dyn FnMut(u64, Option<&Finding>),
-) -> Result<Outcome, CannotFuzz> {
+) -> (Outcome, Result<(), CannotFuzz>) {
     let started = clock::start();
     let ended = Arc::new(AtomicBool::new(false));
     let stop: StopSign = {
@@ -98,8 +97,7 @@ pub fn run(
     let (records, recorded) = bounded(MOST_WAITING);
     let (large, to_shrink) = unbounded();
     let (shrunk, small) = unbounded();
-    let (boots, faults_met) = std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("kernel-laboratory".into());
+    let worked = std::thread::scope(|scope| {
         let work = Work {
             campaign,
             stop: Arc::clone(&stop),
@@ -107,11 +105,10 @@ pub fn run(
             to_shrink,
             shrunk,
         };
-        let recording = builder.spawn_scoped(scope, move || work.all());
-        let recording = recording.map_err(|error| CannotFuzz::File {
-            path: "a thread".into(),
-            error,
-        })?;
+        let recording = match thread::start(scope, move || work.all()) {
+            Ok(recording) => recording,
+            Err(error) => return Worked::cannot(error),
+        };
         let mut judged = Ok(());
         for recorded in recorded {
             judged = judge.add(recorded, &large);
@@ -124,13 +121,37 @@ pub fn run(
         }
         drop(large);
         small.iter().for_each(|it| judge.keep(it, recipient));
-        let recorded = recording.join();
-        let recorded = recorded.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        judged.and(recorded)
-    })?;
-    (judge.outcome.boots, judge.outcome.faults_met) = (boots, faults_met);
-    judge.outcome.elapsed_ns = started.elapsed_ns();
-    Ok(judge.outcome)
+        let worked = thread::joined(recording);
+        Worked {
+            ended: judged.and(worked.ended),
+            ..worked
+        }
+    });
+    let outcome = Outcome {
+        boots: worked.boots,
+        faults_met: worked.faults_met,
+        elapsed_ns: started.elapsed_ns(),
+        ..judge.outcome
+    };
+    (outcome, worked.ended)
+}
+
+/// What the laboratory has come to.
+struct Worked {
+    boots: u64,
+    faults_met: FaultsMet,
+    ended: Result<(), CannotFuzz>,
+}
+
+impl Worked {
+    /// Nothing, because of this.
+    fn cannot(error: CannotFuzz) -> Worked {
+        Worked {
+            boots: 0,
+            faults_met: FaultsMet::default(),
+            ended: Err(error),
+        }
+    }
 }
 
 /// What the thread does that has the laboratory.
@@ -144,11 +165,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Has the cases lived by the kernel, and what is found in them made small; how often it was
-    /// booted, and what its host has failed in.
-    fn all(self) -> Result<(u64, FaultsMet), CannotFuzz> {
+    /// Has the cases lived by the kernel, and what is found in them made small.
+    fn all(self) -> Worked {
         let (directory, programs) = (&self.campaign.directory, &self.campaign.programs);
-        let mut laboratory = Laboratory::open(directory, programs, Arc::clone(&self.stop))?;
+        let opened = Laboratory::open(directory, programs, Arc::clone(&self.stop));
+        let mut laboratory = match opened {
+            Ok(laboratory) => laboratory,
+            Err(error) => return Worked::cannot(error),
+        };
         let mut error = self.cases(&mut laboratory).err();
         let Work {
             records,
@@ -167,8 +191,11 @@ impl Work<'_> {
             // Whoever has gone does not want to know.
             let _ = shrunk.send(small);
         }
-        let faults_met = std::mem::take(&mut laboratory.faults_met);
-        error.map_or(Ok((laboratory.boots, faults_met)), Err)
+        Worked {
+            boots: laboratory.boots,
+            faults_met: std::mem::take(&mut laboratory.faults_met),
+            ended: error.map_or(Ok(()), Err),
+        }
     }
 
     fn cases(&self, laboratory: &mut Laboratory) -> Result<(), CannotFuzz> {

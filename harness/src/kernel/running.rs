@@ -28,6 +28,9 @@ pub(super) const HANGS: Duration = Duration::from_secs(20);
 /// After how long one that boots does.
 pub(super) const BOOT_HANGS: Duration = Duration::from_secs(120);
 
+/// What a pipe holds, in bytes. Who has read as many has all that was in it when he began.
+const PIPE: usize = 1 << 16;
+
 /// The guest's memory. Debian's kernel boots with a quarter of it, and the program is large.
 const MEMORY: &str = "mem=512M";
 
@@ -208,16 +211,21 @@ impl Running {
         Ok(self.to_guest.write_all(&piece)?)
     }
 
-    /// What the guest has said until now that was not heard before.
+    /// What the guest has said until now that was not heard before. A guest that does not stop
+    /// talking is heard again later.
     ///
     /// # Errors
     /// If it is none of its words.
     pub fn hear(&mut self) -> Result<Vec<GuestWord>, Lost> {
         let mut bytes = [0; 4096];
-        loop {
+        let mut left = PIPE;
+        while left > 0 {
             match self.from_guest.read(&mut bytes) {
                 Ok(0) => break,
-                Ok(count) => self.frames.add(&bytes[..count]),
+                Ok(count) => {
+                    self.frames.add(&bytes[..count]);
+                    left = left.saturating_sub(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
