@@ -14,7 +14,7 @@ use crate::fuzz::campaign::{Stop, StopSign};
 use crate::fuzz::case::Case;
 use crate::fuzz::explore::Search;
 use crate::fuzz::recorded::{Recording, Witnessed};
-use crate::fuzz::violation::Kind;
+use crate::fuzz::violation::{Cause, Kind, Violation};
 use crate::fuzz::world::Mending;
 use crate::sim::Assumptions;
 
@@ -23,7 +23,7 @@ use super::case::{case_of, longest_request, with_a_kill};
 use super::faults_met::FaultsMet;
 use super::finding::Finding;
 use super::laboratory::{Laboratory, Programs};
-use super::naming::{explain, mend};
+use super::naming::{Explained, explain, mend};
 use super::smaller::make_smaller;
 use super::thread;
 
@@ -66,7 +66,8 @@ pub struct Outcome {
     pub elapsed_ns: u64,
     /// Cases with a finding.
     pub cases_with_findings: u64,
-    /// The earliest finding of each kind and of each set of defects that explain it.
+    /// The earliest finding of each kind and of each set of defects that explain it. Of those that
+    /// none explains, the earliest of each cause.
     pub findings: Vec<Finding>,
 }
 
@@ -241,7 +242,25 @@ struct Judge {
     outcome: Outcome,
     /// What recordings are mended of: what has been found already would hide the rest.
     mending: Mending,
-    known: BTreeSet<(Kind, Vec<Defect>)>,
+    known: BTreeSet<Known>,
+}
+
+/// What findings have in common of which one is kept.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// A kind, and the defects that explain it.
+    Explained(Kind, Vec<Defect>),
+    /// What no known defect explains.
+    Unknown(Cause),
+}
+
+impl Known {
+    fn of(explained: &Explained, violation: &Violation) -> Known {
+        match explained {
+            Explained::Unknown => Known::Unknown(violation.cause()),
+            _ => Known::Explained(violation.kind, explained.defects()),
+        }
+    }
 }
 
 impl Judge {
@@ -279,7 +298,7 @@ impl Judge {
             self.mending = defects
                 .iter()
                 .fold(mending, |mending, it| mend(mending, *it));
-            if self.known.insert((violation.kind, defects)) {
+            if self.known.insert(Known::of(&explained, &violation)) {
                 case.found = Some(violation.clone());
                 let finding = Finding {
                     seed,
@@ -305,5 +324,45 @@ impl Judge {
     fn keep(&mut self, finding: Finding, recipient: &mut dyn FnMut(u64, Option<&Finding>)) {
         recipient(self.outcome.cases, Some(&finding));
         self.outcome.findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::case::{BackingFile, Image, ImageVersion};
+    use crate::fuzz::recorded::Ending;
+
+    #[test]
+    fn of_what_no_defect_explains_each_cause_is_kept_once() {
+        let mut judge = Judge::default();
+        let (large, found) = unbounded();
+        for (seed, why) in [(1, "found this"), (2, "found that"), (3, "found this")] {
+            let mut case = case_of(seed, false, Assumptions::default());
+            case.image = Image::sound(128, ImageVersion::V3, 4096);
+            case.lives[0].backing = BackingFile::AsItWas;
+            case.lives[0].actions.clear();
+            let recordings = vec![Recording {
+                kernel: "a test's".into(),
+                longest: 128,
+                witnessed: Vec::new(),
+                ending: Ending::Astray {
+                    why: why.into(),
+                    console: String::new(),
+                },
+            }];
+            let recorded = Recorded {
+                seed,
+                case,
+                recordings,
+            };
+            judge.add(recorded, &large).unwrap();
+        }
+        drop(large);
+        let found: Vec<_> = found.iter().collect();
+        let seeds: Vec<_> = found.iter().map(|finding| finding.seed).collect();
+        assert_eq!(seeds, [1, 2]);
+        assert!(found.iter().all(|it| it.explained == Explained::Unknown));
+        assert_eq!(judge.outcome.cases_with_findings, 3);
     }
 }

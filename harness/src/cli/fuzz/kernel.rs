@@ -14,6 +14,7 @@ use crate::fuzz::violation::Violation;
 use crate::kernel::campaign::{Campaign, Outcome, run};
 use crate::kernel::faults_met::FaultsMet;
 use crate::kernel::finding::Finding;
+use crate::kernel::naming::Explained;
 use crate::report::{FuzzPage, ToldFinding, fuzz_page};
 use crate::sim::Assumptions;
 
@@ -144,9 +145,10 @@ impl Kept<'_> {
         };
         let file = self.directory.map(|directory| {
             let kind = finding.violation.kind.name();
-            let name = match finding.name() {
-                name if name == kind => format!("kernel-{kind}"),
-                name => format!("kernel-{name}-{kind}"),
+            let name = match finding.explained {
+                // There may be several of a kind.
+                Explained::Unknown => format!("kernel-{kind}-{}", finding.seed),
+                _ => format!("kernel-{}-{kind}", finding.name()),
             };
             directory.join(name + ".json")
         });
