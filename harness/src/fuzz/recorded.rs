@@ -423,6 +423,16 @@ pub enum Ending {
     /// Nothing happened any more for the time that was allowed, and this is the last that the
     /// kernel said.
     Hung(String),
+    /// The host was asked for more than the life can need, of which the recording has the
+    /// beginning. This is the last that the kernel said.
+    Endless(String),
+    /// The guest has said what it cannot have to say. The kernel was killed.
+    Astray {
+        /// What.
+        why: String,
+        /// The last that the kernel said.
+        console: String,
+    },
 }
 
 /// A recorded life.

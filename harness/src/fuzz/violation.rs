@@ -53,6 +53,8 @@ pub enum Kind {
     WrongLength,
     /// A completion never came, came twice, or is not that of a request that was submitted.
     WrongCompletion,
+    /// The guest of a running kernel says what it cannot have to say.
+    GuestAstray,
 }
 
 impl Kind {
@@ -78,6 +80,7 @@ impl Kind {
             Kind::TooLarge => "too-large",
             Kind::WrongLength => "wrong-length",
             Kind::WrongCompletion => "wrong-completion",
+            Kind::GuestAstray => "guest-astray",
         }
     }
 
@@ -94,7 +97,9 @@ impl Kind {
             Kind::BackingChanged => Promise::BackingFileIsNotWritten,
             Kind::Inconsistent => Promise::FilesFollowTheFormat,
             Kind::WrongStatus => Promise::HealthyHostNoError,
-            Kind::Died | Kind::DoesNotEnd | Kind::WrongCompletion => Promise::WorkComesToAnEnd,
+            Kind::Died | Kind::DoesNotEnd | Kind::WrongCompletion | Kind::GuestAstray => {
+                Promise::WorkComesToAnEnd
+            }
             Kind::TooLarge => Promise::HostIsAskedForLittle,
             Kind::AcceptedBadImage => Promise::BadImagesAreRefused,
             Kind::NotExcluded => Promise::OneUserAtATime,

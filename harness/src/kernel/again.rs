@@ -7,6 +7,7 @@ use crate::fuzz::campaign::StopSign;
 use super::CannotFuzz;
 use super::finding::FindingFile;
 use super::laboratory::{Laboratory, Programs};
+use super::thread;
 use super::wanted::Wanted;
 
 /// What trying came to.
@@ -21,22 +22,18 @@ pub struct Tried {
 }
 
 /// Has the kernel live the case of a finding up to `tries` times. `progress` is told how often it
-/// was tried.
-///
-/// # Errors
-/// What keeps the kernel from that.
+/// was tried. What that came to, and what has kept the kernel from more of it.
 pub fn try_again(
     file: &FindingFile,
     tries: u64,
     (directory, programs): (&Path, &Programs),
     stop: &StopSign,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Tried, CannotFuzz> {
-    let wanted = Wanted::of_file(file).map_err(CannotFuzz::NoFinding)?;
+) -> (Tried, Result<(), CannotFuzz>) {
     let longest = file.recordings.first().map_or(1, |first| first.longest);
-    let all = || {
+    let all = |tried: &mut Tried| {
+        let wanted = Wanted::of_file(file).map_err(CannotFuzz::NoFinding)?;
         let mut laboratory = Laboratory::open(directory, programs, StopSign::clone(stop))?;
-        let mut tried = Tried::default();
         while tried.tries < tries && !stop() {
             let recordings = match laboratory.live_all(&file.case, longest) {
                 Ok(recordings) => recordings,
@@ -54,17 +51,17 @@ pub fn try_again(
             tried.shown += u64::from(found.is_some());
             progress(tried.tries);
         }
-        Ok(tried)
+        Ok(())
     };
-    // The thread that has the laboratory gets a view of the file system of its own.
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("kernel-laboratory".into());
-        let trying = builder.spawn_scoped(scope, all);
-        let trying = trying.map_err(|error| CannotFuzz::File {
-            path: "a thread".into(),
-            error,
-        })?;
-        let tried = trying.join();
-        tried.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let work = || {
+            let mut tried = Tried::default();
+            let ended = all(&mut tried);
+            (tried, ended)
+        };
+        match thread::start(scope, work) {
+            Ok(trying) => thread::joined(trying),
+            Err(error) => (Tried::default(), Err(error)),
+        }
     })
 }

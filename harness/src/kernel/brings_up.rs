@@ -11,7 +11,7 @@ use userhelper::real_files::{RealFile, RealHost};
 use crate::replay::{BringsUp, Reopened, SessionError, left_to_a_kernel};
 
 use super::CannotFuzz;
-use super::case::LEAST_SECTORS;
+use super::case::is_one_word;
 use super::laboratory::Programs;
 use super::running::Kit;
 use super::ubd::{KernelUbd, NotUp};
@@ -33,11 +33,7 @@ impl RealKernel {
             ubdlab,
             blkdiscard,
         } = programs;
-        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard);
-        let kit = kit.map_err(|error| CannotFuzz::File {
-            path: directory.to_owned(),
-            error,
-        })?;
+        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard)?;
         Ok(RealKernel { kit })
     }
 
@@ -46,13 +42,14 @@ impl RealKernel {
         spec: &DeviceSpec,
         device: Ordered<RealFile>,
     ) -> Result<Result<KernelUbd, String>, SessionError> {
-        let sectors = device.capacity().0;
-        if sectors < LEAST_SECTORS {
+        // A raw disk has no bitmap, and is refused below.
+        let geometry = device.geometry();
+        if geometry.is_some_and(|geometry| is_one_word(geometry.bitmap_len.0)) {
             return Err(SessionError::Kernel(format!(
-                "{}: found a device of {}, expected at least {LEAST_SECTORS}: the first write to \
-                 a smaller one hangs the kernel (defect one-word-underflow)",
+                "{}: found a device of {} whose bitmap is one word, expected a larger one: the \
+                 first write to it hangs the kernel (defect one-word-underflow)",
                 driver::shown(&spec.file),
-                exact_count(sectors, "sector")
+                exact_count(device.capacity().0, "sector")
             )));
         }
         let backing = left_to_a_kernel(spec, device)?;

@@ -14,7 +14,7 @@ use crate::fuzz::campaign::{Stop, StopSign};
 use crate::fuzz::case::Case;
 use crate::fuzz::explore::Search;
 use crate::fuzz::recorded::{Recording, Witnessed};
-use crate::fuzz::violation::Kind;
+use crate::fuzz::violation::{Cause, Kind, Violation};
 use crate::fuzz::world::Mending;
 use crate::sim::Assumptions;
 
@@ -23,8 +23,9 @@ use super::case::{case_of, longest_request, with_a_kill};
 use super::faults_met::FaultsMet;
 use super::finding::Finding;
 use super::laboratory::{Laboratory, Programs};
-use super::naming::{explain, mend};
+use super::naming::{Explained, explain, mend};
 use super::smaller::make_smaller;
+use super::thread;
 
 /// Recordings that wait to be judged.
 const MOST_WAITING: usize = 4;
@@ -65,7 +66,8 @@ pub struct Outcome {
     pub elapsed_ns: u64,
     /// Cases with a finding.
     pub cases_with_findings: u64,
-    /// The earliest finding of each kind and of each set of defects that explain it.
+    /// The earliest finding of each kind and of each set of defects that explain it. Of those that
+    /// none explains, the earliest of each cause.
     pub findings: Vec<Finding>,
 }
 
@@ -76,15 +78,13 @@ struct Recorded {
     recordings: Vec<Recording>,
 }
 
-/// Runs a campaign. `recipient` gets each finding, made small, and the number of cases so far.
-///
-/// # Errors
-/// What keeps the kernel from being fuzzed.
+/// Runs a campaign. `recipient` gets each finding, made small, and the number of cases so far. What
+/// it came to, and what has kept the kernel from being fuzzed further.
 pub fn run(
     campaign: &Campaign,
     stop: StopSign,
     recipient: &mut dyn FnMut(u64, Option<&Finding>),
-) -> Result<Outcome, CannotFuzz> {
+) -> (Outcome, Result<(), CannotFuzz>) {
     let started = clock::start();
     let ended = Arc::new(AtomicBool::new(false));
     let stop: StopSign = {
@@ -98,8 +98,7 @@ pub fn run(
     let (records, recorded) = bounded(MOST_WAITING);
     let (large, to_shrink) = unbounded();
     let (shrunk, small) = unbounded();
-    let (boots, faults_met) = std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("kernel-laboratory".into());
+    let worked = std::thread::scope(|scope| {
         let work = Work {
             campaign,
             stop: Arc::clone(&stop),
@@ -107,11 +106,10 @@ pub fn run(
             to_shrink,
             shrunk,
         };
-        let recording = builder.spawn_scoped(scope, move || work.all());
-        let recording = recording.map_err(|error| CannotFuzz::File {
-            path: "a thread".into(),
-            error,
-        })?;
+        let recording = match thread::start(scope, move || work.all()) {
+            Ok(recording) => recording,
+            Err(error) => return Worked::cannot(error),
+        };
         let mut judged = Ok(());
         for recorded in recorded {
             judged = judge.add(recorded, &large);
@@ -124,13 +122,37 @@ pub fn run(
         }
         drop(large);
         small.iter().for_each(|it| judge.keep(it, recipient));
-        let recorded = recording.join();
-        let recorded = recorded.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        judged.and(recorded)
-    })?;
-    (judge.outcome.boots, judge.outcome.faults_met) = (boots, faults_met);
-    judge.outcome.elapsed_ns = started.elapsed_ns();
-    Ok(judge.outcome)
+        let worked = thread::joined(recording);
+        Worked {
+            ended: judged.and(worked.ended),
+            ..worked
+        }
+    });
+    let outcome = Outcome {
+        boots: worked.boots,
+        faults_met: worked.faults_met,
+        elapsed_ns: started.elapsed_ns(),
+        ..judge.outcome
+    };
+    (outcome, worked.ended)
+}
+
+/// What the laboratory has come to.
+struct Worked {
+    boots: u64,
+    faults_met: FaultsMet,
+    ended: Result<(), CannotFuzz>,
+}
+
+impl Worked {
+    /// Nothing, because of this.
+    fn cannot(error: CannotFuzz) -> Worked {
+        Worked {
+            boots: 0,
+            faults_met: FaultsMet::default(),
+            ended: Err(error),
+        }
+    }
 }
 
 /// What the thread does that has the laboratory.
@@ -144,11 +166,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Has the cases lived by the kernel, and what is found in them made small; how often it was
-    /// booted, and what its host has failed in.
-    fn all(self) -> Result<(u64, FaultsMet), CannotFuzz> {
+    /// Has the cases lived by the kernel, and what is found in them made small.
+    fn all(self) -> Worked {
         let (directory, programs) = (&self.campaign.directory, &self.campaign.programs);
-        let mut laboratory = Laboratory::open(directory, programs, Arc::clone(&self.stop))?;
+        let opened = Laboratory::open(directory, programs, Arc::clone(&self.stop));
+        let mut laboratory = match opened {
+            Ok(laboratory) => laboratory,
+            Err(error) => return Worked::cannot(error),
+        };
         let mut error = self.cases(&mut laboratory).err();
         let Work {
             records,
@@ -167,8 +192,11 @@ impl Work<'_> {
             // Whoever has gone does not want to know.
             let _ = shrunk.send(small);
         }
-        let faults_met = std::mem::take(&mut laboratory.faults_met);
-        error.map_or(Ok((laboratory.boots, faults_met)), Err)
+        Worked {
+            boots: laboratory.boots,
+            faults_met: std::mem::take(&mut laboratory.faults_met),
+            ended: error.map_or(Ok(()), Err),
+        }
     }
 
     fn cases(&self, laboratory: &mut Laboratory) -> Result<(), CannotFuzz> {
@@ -214,7 +242,25 @@ struct Judge {
     outcome: Outcome,
     /// What recordings are mended of: what has been found already would hide the rest.
     mending: Mending,
-    known: BTreeSet<(Kind, Vec<Defect>)>,
+    known: BTreeSet<Known>,
+}
+
+/// What findings have in common of which one is kept.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// A kind, and the defects that explain it.
+    Explained(Kind, Vec<Defect>),
+    /// What no known defect explains.
+    Unknown(Cause),
+}
+
+impl Known {
+    fn of(explained: &Explained, violation: &Violation) -> Known {
+        match explained {
+            Explained::Unknown => Known::Unknown(violation.cause()),
+            _ => Known::Explained(violation.kind, explained.defects()),
+        }
+    }
 }
 
 impl Judge {
@@ -252,7 +298,7 @@ impl Judge {
             self.mending = defects
                 .iter()
                 .fold(mending, |mending, it| mend(mending, *it));
-            if self.known.insert((violation.kind, defects)) {
+            if self.known.insert(Known::of(&explained, &violation)) {
                 case.found = Some(violation.clone());
                 let finding = Finding {
                     seed,
@@ -278,5 +324,45 @@ impl Judge {
     fn keep(&mut self, finding: Finding, recipient: &mut dyn FnMut(u64, Option<&Finding>)) {
         recipient(self.outcome.cases, Some(&finding));
         self.outcome.findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::case::{BackingFile, Image, ImageVersion};
+    use crate::fuzz::recorded::Ending;
+
+    #[test]
+    fn of_what_no_defect_explains_each_cause_is_kept_once() {
+        let mut judge = Judge::default();
+        let (large, found) = unbounded();
+        for (seed, why) in [(1, "found this"), (2, "found that"), (3, "found this")] {
+            let mut case = case_of(seed, false, Assumptions::default());
+            case.image = Image::sound(128, ImageVersion::V3, 4096);
+            case.lives[0].backing = BackingFile::AsItWas;
+            case.lives[0].actions.clear();
+            let recordings = vec![Recording {
+                kernel: "a test's".into(),
+                longest: 128,
+                witnessed: Vec::new(),
+                ending: Ending::Astray {
+                    why: why.into(),
+                    console: String::new(),
+                },
+            }];
+            let recorded = Recorded {
+                seed,
+                case,
+                recordings,
+            };
+            judge.add(recorded, &large).unwrap();
+        }
+        drop(large);
+        let found: Vec<_> = found.iter().collect();
+        let seeds: Vec<_> = found.iter().map(|finding| finding.seed).collect();
+        assert_eq!(seeds, [1, 2]);
+        assert!(found.iter().all(|it| it.explained == Explained::Unknown));
+        assert_eq!(judge.outcome.cases_with_findings, 3);
     }
 }

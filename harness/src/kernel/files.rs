@@ -19,6 +19,9 @@ use crate::plain_format::{Header, Version};
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, Tree, TreeChange};
 use crate::sim::{FaultRule, FileContent, FileMatch};
 
+use super::CannotFuzz;
+use super::device_argument::DeviceArgument;
+
 /// The COW file's name in it.
 pub(super) const COW_NAME: &str = "cow";
 
@@ -33,12 +36,6 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// The mounted directory.
 #[derive(Clone, Debug)]
 pub(super) struct Place(pub(super) PathBuf);
-
-/// What the kernel is told of the device of a case.
-pub(super) struct Named {
-    pub(super) cow: PathBuf,
-    pub(super) backing: Option<PathBuf>,
-}
 
 impl Place {
     /// The directory as it is when the first life of a case begins.
@@ -74,17 +71,15 @@ impl Place {
     }
 
     /// How the kernel is told of the device.
-    pub(super) fn named(&self, case: &Case) -> Named {
+    pub(super) fn named(&self, case: &Case) -> Result<DeviceArgument, CannotFuzz> {
         let switched = case.lives.first().map(|life| life.backing) == Some(BackingFile::Switched);
         let backing = match switched {
             true => OTHER_BACKING,
             false => BACKING,
         };
         let names_backing = switched || case.image.missing || !case.kernel.cow_alone;
-        Named {
-            cow: self.mounted(Path::new(COW)),
-            backing: names_backing.then(|| self.mounted(Path::new(backing))),
-        }
+        let backing = names_backing.then(|| self.mounted(Path::new(backing)));
+        DeviceArgument::of(&self.mounted(Path::new(COW)), backing.as_deref())
     }
 
     /// Rules about the files of a case, as rules about those that are mounted.

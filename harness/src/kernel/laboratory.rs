@@ -13,13 +13,20 @@ use crate::sim::Assumptions;
 use crate::sim::tree::Tree;
 
 use super::CannotFuzz;
+use super::device_argument::DeviceArgument;
 use super::faults_met::FaultsMet;
 use super::files::Place;
+use super::life_bounds::{Extent, keep_beginning};
 use super::orders::Order;
 use super::running::{BOOT_HANGS, HANGS, Kit, Lost, Running};
+use super::words::Words;
 
 /// How long the kernel is waited for before something else is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// How often a kernel is booted that has come up before, until it is given up: the machine may be
+/// short of something for a moment. One that has never come up is not tried again.
+const BOOT_TRIES: u32 = 3;
 
 /// ENXIO: the device is not there.
 const NO_DEVICE: i32 = 6;
@@ -49,7 +56,12 @@ pub struct Laboratory {
     /// What the kernel says that it is.
     kernel: String,
     stop: StopSign,
+    /// A kernel has come up before.
+    has_come_up: bool,
     witnessed: Vec<Witnessed>,
+    /// What the guest may say in this life, and how much that may come to.
+    words: Words,
+    extent: Extent,
     /// How many changes the kernel has carried out in this life.
     changes: usize,
     /// After how many of them it is killed.
@@ -101,6 +113,7 @@ impl Laboratory {
         stop: StopSign,
     ) -> Result<Laboratory, CannotFuzz> {
         let disk = directory.join(DISK);
+        DeviceArgument::of(&disk, None)?;
         let file = |path: &Path| {
             let path = path.to_owned();
             move |error| CannotFuzz::File { path, error }
@@ -111,7 +124,7 @@ impl Laboratory {
             ubdlab,
             blkdiscard,
         } = programs;
-        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard).map_err(file(directory))?;
+        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard)?;
         let mount = own_view::over(&disk).map_err(CannotFuzz::Mount)?;
         let empty = Tree::new(Assumptions::default());
         Ok(Laboratory {
@@ -122,7 +135,10 @@ impl Laboratory {
             running: None,
             kernel: String::new(),
             stop,
+            has_come_up: false,
             witnessed: Vec::new(),
+            words: Words::of_boot(),
+            extent: Extent::of(&[]),
             changes: 0,
             killed_after: None,
             left: None,
@@ -142,7 +158,7 @@ impl Laboratory {
             ..case.clone()
         };
         let lived = self.live_all(&first, longest)?;
-        let none = || CannotFuzz::Mount("a case without a life".to_owned());
+        let none = || CannotFuzz::Case("found no life, expected one".to_owned());
         lived.into_iter().next().ok_or_else(none)
     }
 
@@ -153,7 +169,7 @@ impl Laboratory {
     /// # Errors
     /// See [`Laboratory::live`].
     pub fn live_all(&mut self, case: &Case, longest: u64) -> Result<Vec<Recording>, CannotFuzz> {
-        let unfit = |error| CannotFuzz::Mount(format!("the files of a case: {error}"));
+        let unfit = |error| CannotFuzz::Case(format!("its files: {error}"));
         let mut tree = self.place.tree(case).map_err(unfit)?;
         let mut recordings = Vec::new();
         for (number, life) in case.lives.iter().enumerate() {
@@ -192,8 +208,15 @@ impl Laboratory {
                 self.end_running();
                 ending
             }
-            Err(NoMore::Cannot(error)) => return Err(error),
+            Err(NoMore::Cannot(error)) => {
+                // It is in the middle of a life, and cannot begin another.
+                self.end_running();
+                return Err(error);
+            }
         };
+        if matches!(ending, Ending::Endless(_)) {
+            keep_beginning(&mut self.witnessed);
+        }
         Ok(Recording {
             kernel: self.kernel.clone(),
             longest,
@@ -202,9 +225,26 @@ impl Laboratory {
         })
     }
 
-    /// Boots a kernel.
+    /// Boots a kernel, if need be a few times.
     fn come_up(&mut self) -> Result<(), CannotFuzz> {
+        let tries = match self.has_come_up {
+            true => BOOT_TRIES,
+            false => 1,
+        };
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let booted = self.boot();
+            let is_final = matches!(booted, Ok(()) | Err(CannotFuzz::Stopped));
+            if is_final || tried >= tries {
+                return booted;
+            }
+        }
+    }
+
+    fn boot(&mut self) -> Result<(), CannotFuzz> {
         self.boots += 1;
+        (self.words, self.extent) = (Words::of_boot(), Extent::of(&[]));
         self.running = Some(Running::boot(&self.kit)?);
         let up = self.wait(BOOT_HANGS, |word| *word == GuestWord::Ready);
         let up = up.and_then(|_| {
@@ -214,20 +254,27 @@ impl Laboratory {
         match up {
             Ok(Ok(version) | Err(version)) => {
                 self.kernel = version;
+                self.has_come_up = true;
                 self.witnessed.clear();
                 Ok(())
             }
-            Err(NoMore::Cannot(error)) => Err(error),
+            Err(NoMore::Cannot(error)) => {
+                self.end_running();
+                Err(error)
+            }
             Err(NoMore::Ended(ending)) => {
+                let has_ended = "it has ended".to_owned();
                 let (why, console) = match ending {
-                    Ending::Whole | Ending::Killed => ("it has ended", String::new()),
-                    Ending::Died(console) => ("it has ended", console),
-                    Ending::Hung(console) => ("it hangs", console),
+                    Ending::Whole | Ending::Killed => (has_ended, String::new()),
+                    Ending::Died(console) => (has_ended, console),
+                    Ending::Hung(console) => ("it hangs".to_owned(), console),
+                    Ending::Endless(console) => ("it asks for files for ever".to_owned(), console),
+                    Ending::Astray { why, console } => (why, console),
                 };
                 self.end_running();
                 Err(CannotFuzz::NoGuest {
                     kernel: self.kit.kernel.clone(),
-                    why: why.to_owned(),
+                    why,
                     console,
                 })
             }
@@ -244,23 +291,24 @@ impl Laboratory {
             tree,
         } = to_live;
         (self.changes, self.killed_after) = (0, killed_after);
+        let deeds = deeds_after(numbered_after(number), life, case.image.sectors, longest);
+        (self.words, self.extent) = (Words::of_life(&deeds), Extent::of(&deeds));
         self.tree.show(tree);
-        let named = self.place.named(case);
+        let device = self.place.named(case)?;
         // A device that is made opens its files, and so may create one of them.
         self.tree.keep_answered();
         self.witnessed.clear();
-        self.on_running(|running| running.configure(&named.cow, named.backing.as_deref()))?;
+        self.on_running(|running| running.configure(&device))?;
         if self.wait_for_answer()?.is_err() {
             let word = GuestWord::NotOpened { errno: NO_DEVICE };
             self.witnessed.push(Witnessed::Guest(word));
             return self.closed();
         }
         self.tree.fail_by(&self.place.rules(&life.faults));
-        let deeds = deeds_after(numbered_after(number), life, case.image.sectors, longest);
         self.on_running(|running| running.tell(&Order::Live(deeds)))?;
         self.wait(HANGS, |word| {
-            use GuestWord::{Broken, Closed, NotOpened};
-            matches!(word, Closed | NotOpened { .. } | Broken { .. })
+            use GuestWord::{Closed, NotOpened};
+            matches!(word, Closed | NotOpened { .. })
         })?;
         self.faults_met.add(self.tree.injected(), self.tree.tree());
         self.tree.fail_by(&[]);
@@ -290,18 +338,31 @@ impl Laboratory {
     ) -> Result<T, NoMore> {
         match self.running.as_mut().map(act) {
             Some(Ok(done)) => Ok(done),
-            Some(Err(error)) => Err(self.died(&error.to_string())),
+            Some(Err(Lost::Frame(error))) => Err(self.astray(error.to_string())),
+            Some(Err(error @ Lost::System(_))) => Err(self.died(&error.to_string())),
             None => Err(self.died("it is not running")),
         }
     }
 
     fn died(&self, how: &str) -> NoMore {
-        let console = self
-            .running
-            .as_ref()
-            .map(Running::console)
-            .unwrap_or_default();
+        let console = self.console();
         NoMore::Ended(Ending::Died(format!("{console}\n({how})")))
+    }
+
+    /// The guest has said what nobody can make anything of.
+    fn astray(&self, why: String) -> NoMore {
+        let console = self.console();
+        NoMore::Ended(Ending::Astray { why, console })
+    }
+
+    fn console(&self) -> String {
+        let running = self.running.as_ref();
+        running.map(Running::console).unwrap_or_default()
+    }
+
+    fn witness(&mut self, witnessed: Witnessed) {
+        self.extent.add(&witnessed);
+        self.witnessed.push(witnessed);
     }
 
     /// Serves the mount until the guest says a word like this.
@@ -337,11 +398,20 @@ impl Laboratory {
         quiet: &mut Started,
         time: Duration,
     ) -> Result<Vec<GuestWord>, NoMore> {
+        // Before each answer: the kernel may never be quiet.
+        if (self.stop)() {
+            return Err(CannotFuzz::Stopped.into());
+        }
         let asked = self.mount.next(LOOK);
         let heard = self.on_running(Running::hear);
         let is_quiet = asked.is_none() && matches!(&heard, Ok(words) if words.is_empty());
+        let mut understood = Ok(());
         for word in heard.iter().flatten() {
-            self.witnessed.push(Witnessed::Guest(word.clone()));
+            understood = self.words.hear(word);
+            if understood.is_err() {
+                break;
+            }
+            self.witness(Witnessed::Guest(word.clone()));
         }
         // Also if nothing was heard: whoever asks waits for it, and would not end.
         if let Some(answer) = asked {
@@ -349,7 +419,7 @@ impl Laboratory {
             for answered in self.tree.take_answered() {
                 self.changes += usize::from(answered.kind.is_change());
                 let record = self.place.record(self.tree.tree(), answered);
-                self.witnessed.push(Witnessed::Host(record));
+                self.witness(Witnessed::Host(record));
             }
             if self.killed_after.is_some_and(|after| self.changes >= after) {
                 self.killed_after = None;
@@ -357,19 +427,19 @@ impl Laboratory {
             }
         }
         let words = heard?;
+        understood.map_err(|why| self.astray(why))?;
+        if self.extent.is_exceeded() {
+            return Err(NoMore::Ended(Ending::Endless(self.console())));
+        }
         if !is_quiet {
             *quiet = clock::start();
             return Ok(words);
-        }
-        if (self.stop)() {
-            return Err(CannotFuzz::Stopped.into());
         }
         if let Some(how) = self.on_running(Running::ended)? {
             return Err(self.died(&how));
         }
         if quiet.elapsed() > time {
-            let console = self.running.as_ref().map(Running::console);
-            return Err(NoMore::Ended(Ending::Hung(console.unwrap_or_default())));
+            return Err(NoMore::Ended(Ending::Hung(self.console())));
         }
         Ok(words)
     }

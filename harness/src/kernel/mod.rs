@@ -5,7 +5,10 @@
 //! - [`guest_side`]: this program as the first process of the guest.
 //! - `frame`: messages between the two, over a serial line; `orders`: those of the laboratory.
 //! - [`running`]: a running UML.
+//! - [`device_argument`]: how it is told the files of its device.
 //! - [`laboratory`]: the mount and the UML, and how a life comes to be lived there.
+//!   `words` are what the guest may say in one, `life_bounds` how much it may come to, and `thread`
+//!   is the one that has the laboratory.
 //! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
 //! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found,
 //!   [`smaller`] makes that small, and [`finding`] is that as a file.
@@ -27,18 +30,22 @@ pub mod against;
 pub mod brings_up;
 pub mod campaign;
 pub mod case;
+pub mod device_argument;
 pub mod faults_met;
 mod files;
 pub mod finding;
 mod frame;
 pub mod guest_side;
 pub mod laboratory;
+mod life_bounds;
 pub mod naming;
 mod orders;
 pub mod running;
 pub mod smaller;
+mod thread;
 pub mod ubd;
 pub mod wanted;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -90,6 +97,23 @@ pub enum CannotFuzz {
         path: PathBuf,
         /// Why not.
         error: io::Error,
+    },
+    /// The thread that has the laboratory does not start.
+    #[error("a thread for the laboratory: {}", driver::system_words(.0))]
+    Thread(io::Error),
+    /// A case that a kernel cannot live.
+    #[error("the case: {0}")]
+    Case(String),
+    /// The kernel would take a path for another.
+    #[error(
+        "{}: {what}; it takes another path (TMPDIR has temporary files)",
+        driver::shown(path)
+    )]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// What was found in it.
+        what: String,
     },
     /// What was recorded is not a life of its case.
     #[error("the case of seed {seed}: {error}")]

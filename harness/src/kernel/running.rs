@@ -17,6 +17,7 @@ use crate::guest::{AMX_PRELOAD, Archive, Descriptors, UmlProcesses, mconsole, us
 use crate::locked::locked;
 
 use super::CannotFuzz;
+use super::device_argument::{DeviceArgument, LONGEST, NAME, of_command_line};
 use super::frame::{Frames, framed};
 use super::guest_side::{BLKDISCARD, DEVICE, LINE};
 use super::orders::{Order, PIECE, Said};
@@ -27,6 +28,9 @@ pub(super) const HANGS: Duration = Duration::from_secs(20);
 /// After how long one that boots does.
 pub(super) const BOOT_HANGS: Duration = Duration::from_secs(120);
 
+/// What a pipe holds, in bytes. Who has read as many has all that was in it when he began.
+const PIPE: usize = 1 << 16;
+
 /// The guest's memory. Debian's kernel boots with a quarter of it, and the program is large.
 const MEMORY: &str = "mem=512M";
 
@@ -34,17 +38,13 @@ const MEMORY: &str = "mem=512M";
 const LINE_NUMBERS: (u32, u32) = (4, 64);
 const DEVICE_NUMBERS: (u32, u32) = (98, 16);
 
-/// The device, as the management console calls it. The first one is there from the start, as the
-/// root, whether it has a file or not.
-const NAME: &str = "ubdb";
-
 /// The last of the console that is kept, in bytes.
 const KEPT: usize = 16 << 10;
 
 /// The management console's protocol: a mark, its version, a length, and a field for the text.
 const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
-const TEXT: usize = 512;
+const TEXT: usize = LONGEST + 1;
 const NUMBER: usize = 4;
 
 /// Of what guests are made.
@@ -64,8 +64,22 @@ impl Kit {
     /// Puts it together in `directory`: `program` is this one, `blkdiscard` discards sectors.
     ///
     /// # Errors
-    /// What cannot be written, or read.
+    /// What cannot be written, or read, or that the kernel cannot be told of `directory`.
     pub fn make(
+        directory: &Path,
+        kernel: &Path,
+        program: &Path,
+        blkdiscard: &Path,
+    ) -> Result<Kit, CannotFuzz> {
+        of_command_line(directory)?;
+        let made = Kit::make_files(directory, kernel, program, blkdiscard);
+        made.map_err(|error| CannotFuzz::File {
+            path: directory.to_owned(),
+            error,
+        })
+    }
+
+    fn make_files(
         directory: &Path,
         kernel: &Path,
         program: &Path,
@@ -197,16 +211,21 @@ impl Running {
         Ok(self.to_guest.write_all(&piece)?)
     }
 
-    /// What the guest has said until now that was not heard before.
+    /// What the guest has said until now that was not heard before. A guest that does not stop
+    /// talking is heard again later.
     ///
     /// # Errors
     /// If it is none of its words.
     pub fn hear(&mut self) -> Result<Vec<GuestWord>, Lost> {
         let mut bytes = [0; 4096];
-        loop {
+        let mut left = PIPE;
+        while left > 0 {
             match self.from_guest.read(&mut bytes) {
                 Ok(0) => break,
-                Ok(count) => self.frames.add(&bytes[..count]),
+                Ok(count) => {
+                    self.frames.add(&bytes[..count]);
+                    left = left.saturating_sub(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -247,16 +266,12 @@ impl Running {
         self.hear()
     }
 
-    /// Asks for its device, on these files.
+    /// Asks for its device.
     ///
     /// # Errors
     /// If it is gone.
-    pub fn configure(&self, cow: &Path, backing: Option<&Path>) -> Result<(), Lost> {
-        let mut files = cow.display().to_string();
-        if let Some(backing) = backing {
-            files = format!("{files},{}", backing.display());
-        }
-        self.ask(&format!("config {NAME}={files}"))
+    pub fn configure(&self, device: &DeviceArgument) -> Result<(), Lost> {
+        self.ask(device.as_str())
     }
 
     /// Asks for its device to go.

@@ -16,7 +16,7 @@ use super::wanted::Wanted;
 /// The most cases that are lived to make one smaller.
 const ATTEMPTS: u32 = 120;
 
-/// The most where the kernel dies or hangs of each that shows it.
+/// The most where the kernel dies, hangs or is killed of each that shows it.
 const DEADLY_ATTEMPTS: u32 = 6;
 
 /// The smallest finding that shows the same which is found until `stop` says so, or until something
@@ -79,7 +79,7 @@ impl OnKernel<'_> {
 impl Trial for OnKernel<'_> {
     fn most(&self) -> u32 {
         match self.kind {
-            Kind::Died | Kind::DoesNotEnd => DEADLY_ATTEMPTS,
+            Kind::Died | Kind::DoesNotEnd | Kind::GuestAstray => DEADLY_ATTEMPTS,
             _ => ATTEMPTS,
         }
     }

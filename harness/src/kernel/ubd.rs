@@ -24,6 +24,7 @@ use crate::clock::{self, Started};
 use crate::fuzz::recorded::{GuestOperation, GuestRequest, GuestWord, content, pieces};
 
 use super::CannotFuzz;
+use super::device_argument::DeviceArgument;
 use super::orders::Order;
 use super::running::{BOOT_HANGS, HANGS, Kit, Lost, Running};
 
@@ -68,6 +69,7 @@ impl KernelUbd {
     /// # Errors
     /// What is missing, or why the device does not come up.
     pub fn boot(kit: &Kit, cow: &Path, backing: Option<&Path>) -> Result<KernelUbd, NotUp> {
+        let device = DeviceArgument::of(cow, backing)?;
         let mut ubd = KernelUbd {
             running: Running::boot(kit)?,
             kernel: kit.kernel.clone(),
@@ -80,7 +82,7 @@ impl KernelUbd {
             death: None,
             quiet: clock::start(),
         };
-        let opened = ubd.come_up(cow, backing);
+        let opened = ubd.come_up(&device);
         let opened = opened.map_err(|why| CannotFuzz::NoGuest {
             kernel: kit.kernel.clone(),
             why,
@@ -91,14 +93,10 @@ impl KernelUbd {
     }
 
     /// Boots, and opens the device; its sectors, or why it is refused.
-    fn come_up(
-        &mut self,
-        cow: &Path,
-        backing: Option<&Path>,
-    ) -> Result<Result<u64, String>, String> {
+    fn come_up(&mut self, device: &DeviceArgument) -> Result<Result<u64, String>, String> {
         self.hear_until(BOOT_HANGS, |word| *word == GuestWord::Ready)?;
         let lost = |lost: Lost| lost.to_string();
-        self.running.configure(cow, backing).map_err(lost)?;
+        self.running.configure(device).map_err(lost)?;
         if let Err(why) = self.answer()? {
             return Ok(Err(format!("the kernel refuses the device: {why}")));
         }

@@ -285,7 +285,7 @@ done
 echo "$before$1" >>"$(dirname "$0")/ssh.log"
 shift
 if [ "$1" = -- ]; then shift; fi
-exec env -i HOME="$HOME" PATH=/usr/bin:/bin /bin/sh -c "$*"
+exec env -i HOME="$HOME" SHELL=/bin/sh PATH=/usr/bin:/bin /bin/sh -c "$*"
 "#;
 
 #[test]

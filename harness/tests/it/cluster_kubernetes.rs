@@ -213,7 +213,16 @@ impl Node {
             .flatten()
             .map(String::as_str)
             .collect();
-        let here = |word: &str| word.replace(mounted.as_str(), self.campaign.to_str().unwrap());
+        // A path begins with it, which may have a name in it that is the same.
+        let here = |word: &str| {
+            let parts = word
+                .split(' ')
+                .map(|part| match part.strip_prefix(mounted.as_str()) {
+                    Some(rest) => format!("{}{rest}", self.campaign.display()),
+                    None => part.to_owned(),
+                });
+            parts.collect::<Vec<_>>().join(" ")
+        };
         let programs = self.sandbox.path("image/usr/local/bin");
         // As the system looks for it in the image's PATH.
         let program = match programs.join(words[0]) {

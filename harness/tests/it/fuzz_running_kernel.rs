@@ -332,6 +332,27 @@ fn a_kernel_may_be_named_from_here_on() {
 }
 
 #[test]
+fn a_directory_that_the_kernel_cannot_be_told_of_is_refused_before_it_is_booted() {
+    if peer("blkdiscard").is_none() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for (name, found) in [("t,2", "','"), ("t:2", "':'"), ("t 2", "' '")] {
+        let temporary = sandbox.path(name);
+        std::fs::create_dir(&temporary).unwrap();
+        let mut fuzz = ubdlab();
+        fuzz.args(["fuzz", "--driver", "kernel", "--kernel", "/bin/true"])
+            .env("TMPDIR", &temporary);
+        let refused = output(&mut fuzz);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(3), "{said}");
+        let part = format!("found {found} in the path, where User-Mode Linux ends it; it takes");
+        assert!(said.contains(&part), "{said}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn what_is_asked_of_the_kernel_fits_it() {
     let sandbox = Sandbox::new();
     for (args, message) in [

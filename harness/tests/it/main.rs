@@ -84,6 +84,7 @@ mod image_pieces;
 mod image_races;
 mod judge;
 mod kernel_against;
+mod kernel_astray;
 mod kernel_findings;
 mod linux_host_operations;
 mod model_findings;

@@ -1,5 +1,6 @@
 //! `ubdlab replay --driver kernel`: a trace on the driver of a running kernel.
 
+use driver::cow::Version;
 use serde_json::Value;
 
 use crate::support::cli::{Sandbox, ftrace};
@@ -107,16 +108,65 @@ fn what_a_running_kernel_cannot_do_is_one_clear_error() {
     for (args, message) in [
         (
             &["--size=32K"][..],
-            "found a device of 64 sectors, expected at least 65",
+            "found a device of 64 sectors whose bitmap is one word, expected a larger one",
         ),
         (
             &["--size=1M", "--kernel", "/bin/true"],
             "/bin/true: its guest does not come up",
+        ),
+        // User-Mode Linux would take the part before the colon, or the comma, for the file.
+        (
+            &["--size=1M", "--kernel", "/bin/true", "--out=@a:b"],
+            "a:b/device.cow: found ':' in the path, where User-Mode Linux ends it",
+        ),
+        (
+            &["--size=1M", "--kernel", "/bin/true", "--out=@a,b"],
+            "a,b/device.cow: found ',' in the path",
         ),
     ] {
         let refused = sandbox.run(&[&["replay", "@one", "--driver", "kernel"], args].concat());
         assert_eq!(refused.status.code(), Some(3), "{args:?}");
         let said = sandbox.text(&refused.stderr);
         assert!(said.contains(message), "{said}");
+    }
+}
+
+/// V1 and V2 have a byte too few for 71 sectors: eight.
+#[test]
+fn a_bitmap_of_one_word_is_refused_whatever_its_sectors() {
+    if peer("blkdiscard").is_none() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("one", ftrace(&[("WS", 0, 1)]));
+    for (sectors, version, message) in [
+        (
+            71,
+            Version::V1,
+            "found a device of 71 sectors whose bitmap is one word",
+        ),
+        (
+            71,
+            Version::V2,
+            "found a device of 71 sectors whose bitmap is one word",
+        ),
+        (72, Version::V2, "/bin/true: its guest does not come up"),
+        (71, Version::V3, "/bin/true: its guest does not come up"),
+    ] {
+        sandbox.write_backing("backing", sectors * 512);
+        sandbox.write_image("cow", version, "backing", &[]);
+        let device = sandbox.args(&["ubda=@cow,@backing"]).remove(0);
+        let args = [
+            "replay",
+            "@one",
+            "--driver",
+            "kernel",
+            "--kernel",
+            "/bin/true",
+        ];
+        let refused = sandbox.run(&[&args[..], &["--device", &device]].concat());
+        assert_eq!(refused.status.code(), Some(3), "{sectors} of {version:?}");
+        let said = sandbox.text(&refused.stderr);
+        assert!(said.contains(message), "{sectors} of {version:?}: {said}");
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
     let is_asked = Arc::new(move || interrupt.is_asked());
     let bar = progress(campaign.stop);
     let (mut files, mut failure) = (Vec::new(), None);
-    let outcome = run(campaign, against, is_asked, &mut |cases, found| {
+    let (outcome, ended) = run(campaign, against, is_asked, &mut |cases, found| {
         bar.set_position(cases);
         let Some(found) = found else {
             return;
@@ -53,8 +53,14 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
         });
     });
     bar.finish_and_clear();
-    let outcome = outcome.map_err(Failure::operation)?;
-    let report = Report::of(against, campaign.seed, &outcome, &files);
+    let ended = ended.map_err(Failure::operation);
+    if outcome.cases == 0 && ended.is_err() {
+        return ended.map(|()| Verdict::Good);
+    }
+    let report = Report {
+        ended_by_error: ended.as_ref().err().map(|failure| failure.0.clone()),
+        ..Report::of(against, campaign.seed, &outcome, &files)
+    };
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
@@ -63,7 +69,9 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
         let page = page_of(against, campaign, &outcome, &files)?;
         Ok(differences_page(&page))
     })?;
+    // What was found has been told by now.
     failure.map_or(Ok(()), Err)?;
+    ended?;
     Ok(
         match (interrupt::signal(), outcome.differences.is_empty()) {
             (Some(signal), _) => Verdict::EndedBySignal(signal),
@@ -132,6 +140,8 @@ struct Report {
     cases_with_differences: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_error: Option<String>,
     differences: Vec<DifferenceReport>,
 }
 
@@ -166,6 +176,7 @@ impl Report {
             cut_short: outcome.cut_short.clone(),
             cases_with_differences: outcome.cases_with_differences,
             ended_by_signal: interrupt::signal(),
+            ended_by_error: None,
             differences: differences.collect(),
         }
     }
@@ -191,6 +202,9 @@ impl fmt::Display for Report {
         }
         if let Some(signal) = self.ended_by_signal {
             writeln!(f, "ended      early, by signal {signal}")?;
+        }
+        if self.ended_by_error.is_some() {
+            writeln!(f, "ended      early, by an error")?;
         }
         match self.differences.len() {
             0 => writeln!(f, "found      no difference")?,

@@ -14,6 +14,7 @@ use crate::fuzz::violation::Violation;
 use crate::kernel::campaign::{Campaign, Outcome, run};
 use crate::kernel::faults_met::FaultsMet;
 use crate::kernel::finding::Finding;
+use crate::kernel::naming::Explained;
 use crate::report::{FuzzPage, ToldFinding, fuzz_page};
 use crate::sim::Assumptions;
 
@@ -88,18 +89,26 @@ pub(super) fn search(args: &Args) -> Result<Verdict, Failure> {
         files: Vec::new(),
         failure: None,
     };
-    let outcome = run(campaign, is_asked, &mut |cases, found| {
+    let (outcome, ended) = run(campaign, is_asked, &mut |cases, found| {
         kept.take(cases, found)
     });
     kept.bar.finish_and_clear();
-    let outcome = outcome.map_err(Failure::operation)?;
-    let report = Report::of(campaign, &outcome, &kept.files);
+    let ended = ended.map_err(Failure::operation);
+    if outcome.cases == 0 && ended.is_err() {
+        return ended.map(|()| Verdict::Good);
+    }
+    let report = Report {
+        ended_by_error: ended.as_ref().err().map(|failure| failure.0.clone()),
+        ..Report::of(campaign, &outcome, &kept.files)
+    };
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
     }
     page.write(|| Ok(fuzz_page(&page_of(campaign, &outcome, &kept.files)?)))?;
+    // What was found has been told by now.
     kept.failure.map_or(Ok(()), Err)?;
+    ended?;
     Ok(match (interrupt::signal(), outcome.findings.is_empty()) {
         (Some(signal), _) => Verdict::EndedBySignal(signal),
         (None, true) => Verdict::Good,
@@ -136,9 +145,10 @@ impl Kept<'_> {
         };
         let file = self.directory.map(|directory| {
             let kind = finding.violation.kind.name();
-            let name = match finding.name() {
-                name if name == kind => format!("kernel-{kind}"),
-                name => format!("kernel-{name}-{kind}"),
+            let name = match finding.explained {
+                // There may be several of a kind.
+                Explained::Unknown => format!("kernel-{kind}-{}", finding.seed),
+                _ => format!("kernel-{}-{kind}", finding.name()),
             };
             directory.join(name + ".json")
         });
@@ -202,6 +212,8 @@ struct Report {
     cases_with_findings: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_error: Option<String>,
     findings: Vec<FindingReport>,
 }
 
@@ -250,6 +262,7 @@ impl Report {
             elapsed_ns: outcome.elapsed_ns,
             cases_with_findings: outcome.cases_with_findings,
             ended_by_signal: interrupt::signal(),
+            ended_by_error: None,
             findings: findings.collect(),
         }
     }
@@ -276,6 +289,9 @@ impl fmt::Display for Report {
         )?;
         if let Some(signal) = self.ended_by_signal {
             writeln!(f, "ended      early, by signal {signal}")?;
+        }
+        if self.ended_by_error.is_some() {
+            writeln!(f, "ended      early, by an error")?;
         }
         tell_count(f, self.findings.len(), self.cases_with_findings)?;
         for finding in &self.findings {

@@ -27,6 +27,8 @@ struct Report {
     shown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_signal: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_error: Option<String>,
 }
 
 impl InLines for Report {}
@@ -40,8 +42,11 @@ impl fmt::Display for Report {
             self.shown,
             counted(self.tries, "time")
         )?;
-        match self.ended_by_signal {
-            Some(signal) => writeln!(f, "ended      early, by signal {signal}"),
+        if let Some(signal) = self.ended_by_signal {
+            writeln!(f, "ended      early, by signal {signal}")?;
+        }
+        match self.ended_by_error {
+            Some(_) => writeln!(f, "ended      early, by an error"),
             None => Ok(()),
         }
     }
@@ -63,25 +68,31 @@ pub(super) fn repeat(
     let stop: StopSign = std::sync::Arc::new(move || interrupt.is_asked());
     let bar = progress(Stop::Cases(tries));
     let place = (temporary.path(), &programs);
-    let tried = try_again(&finding, tries, place, &stop, &|tries| {
+    let (tried, ended) = try_again(&finding, tries, place, &stop, &|tries| {
         bar.set_position(tries);
     });
     bar.finish_and_clear();
+    let ended = ended.map_err(Failure::operation);
     let Tried {
         kernel,
         tries,
         shown,
-    } = tried.map_err(Failure::operation)?;
+    } = tried;
+    if tries == 0 && ended.is_err() {
+        return ended.map(|()| Verdict::Good);
+    }
     let report = Report {
         kernel,
         tries,
         shown,
         ended_by_signal: interrupt::signal(),
+        ended_by_error: ended.as_ref().err().map(|failure| failure.0.clone()),
     };
     match json {
         true => output::json(&report)?,
         false => output::lines(&report),
     }
+    ended?;
     Ok(match report.ended_by_signal {
         Some(signal) => Verdict::EndedBySignal(signal),
         None if shown > 0 => Verdict::ViolationFound,

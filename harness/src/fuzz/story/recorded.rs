@@ -159,10 +159,12 @@ impl Telling<'_> {
     }
 }
 
-/// The end of what a kernel has said that has died or hangs.
+/// The end of what a kernel has said that did not come to the end of its life.
 fn last_words(ending: &Ending) -> Vec<Event> {
-    let (Ending::Died(console) | Ending::Hung(console)) = ending else {
-        return Vec::new();
+    let console = match ending {
+        Ending::Whole | Ending::Killed => return Vec::new(),
+        Ending::Died(console) | Ending::Hung(console) | Ending::Endless(console) => console,
+        Ending::Astray { console, .. } => console,
     };
     let last = console.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
     let lines = last.into_iter().rev();

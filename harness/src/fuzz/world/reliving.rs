@@ -180,8 +180,16 @@ impl Reliving<'_, '_, '_> {
         let (kind, how) = match ending {
             Ending::Whole => return Ok(()),
             Ending::Killed => return Err(Stop::Crashed(Box::new(host.after_kill()))),
-            Ending::Died(_) => (Kind::Died, "the kernel has died"),
-            Ending::Hung(_) => (Kind::DoesNotEnd, "nothing happens any more"),
+            Ending::Died(_) => (Kind::Died, "the kernel has died".to_owned()),
+            Ending::Hung(_) => (Kind::DoesNotEnd, "nothing happens any more".to_owned()),
+            Ending::Endless(_) => {
+                let how = "the host is asked for more than the life can need";
+                (Kind::DoesNotEnd, how.to_owned())
+            }
+            Ending::Astray { why, .. } => {
+                let how = format!("the guest has gone astray: {why}");
+                (Kind::GuestAstray, how)
+            }
         };
         let waiting: Vec<String> = self.in_flight.values().map(|it| told(it.asked)).collect();
         let what = match waiting.is_empty() {

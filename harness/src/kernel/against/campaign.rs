@@ -12,6 +12,7 @@ use crate::kernel::CannotFuzz;
 use crate::kernel::campaign::Campaign;
 use crate::kernel::case::{case_of, longest_request};
 use crate::kernel::laboratory::Laboratory;
+use crate::kernel::thread;
 
 use super::difference::DifferenceFile;
 use super::{Compared, compare};
@@ -51,26 +52,24 @@ pub struct Outcome {
 }
 
 /// Runs a campaign, on a thread of its own: it sees the mount, and nobody else does. `recipient`
-/// gets each difference, and the number of cases so far.
-///
-/// # Errors
-/// What keeps the kernel from being compared.
+/// gets each difference, and the number of cases so far. What it came to, and what has kept the
+/// kernel from being compared further.
 pub fn run(
     campaign: &Campaign,
     against: DriverName,
     stop: StopSign,
     recipient: &mut (dyn FnMut(u64, Option<&Found>) + Send),
-) -> Result<Outcome, CannotFuzz> {
+) -> (Outcome, Result<(), CannotFuzz>) {
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("kernel-laboratory".into());
-        let work = move || live_and_compare(campaign, against, stop, recipient);
-        let working = builder.spawn_scoped(scope, work);
-        let working = working.map_err(|error| CannotFuzz::File {
-            path: "a thread".into(),
-            error,
-        })?;
-        let outcome = working.join();
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let work = move || {
+            let mut outcome = Outcome::default();
+            let ended = live_and_compare(campaign, against, stop, &mut outcome, recipient);
+            (outcome, ended)
+        };
+        match thread::start(scope, work) {
+            Ok(working) => thread::joined(working),
+            Err(error) => (Outcome::default(), Err(error)),
+        }
     })
 }
 
@@ -78,8 +77,9 @@ fn live_and_compare(
     campaign: &Campaign,
     against: DriverName,
     stop: StopSign,
+    outcome: &mut Outcome,
     recipient: &mut dyn FnMut(u64, Option<&Found>),
-) -> Result<Outcome, CannotFuzz> {
+) -> Result<(), CannotFuzz> {
     let started = clock::start();
     let until = campaign.stop;
     let stop: StopSign = Arc::new(move || {
@@ -89,10 +89,10 @@ fn live_and_compare(
         Stop::Cases(cases) => cases,
         Stop::Duration(_) => u64::MAX,
     };
-    let mut outcome = Outcome::default();
     let mut known = BTreeSet::new();
     let (directory, programs) = (&campaign.directory, &campaign.programs);
     let mut laboratory = Laboratory::open(directory, programs, Arc::clone(&stop))?;
+    let mut ended = Ok(());
     for number in 0..most {
         if stop() {
             break;
@@ -102,17 +102,27 @@ fn live_and_compare(
         let recording = match laboratory.live(&case, longest_request(seed)) {
             Ok(recording) => recording,
             Err(CannotFuzz::Stopped) => break,
-            Err(error) => return Err(error),
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
         };
-        if let Some(found) = outcome.add(seed, &case, &recording, against, &mut known)? {
-            recipient(outcome.cases, Some(&found));
-            outcome.differences.push(found);
+        match outcome.add(seed, &case, &recording, against, &mut known) {
+            Ok(Some(found)) => {
+                recipient(outcome.cases, Some(&found));
+                outcome.differences.push(found);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
         }
         recipient(outcome.cases, None);
     }
     outcome.boots = laboratory.boots;
     outcome.elapsed_ns = started.elapsed_ns();
-    Ok(outcome)
+    ended
 }
 
 impl Outcome {

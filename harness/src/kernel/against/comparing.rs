@@ -304,8 +304,10 @@ impl<'a> Comparing<'a> {
         let kernel = match ending {
             Ending::Whole => return Ok(()),
             Ending::Killed => return Err(Stop::CutShort(KILLED)),
-            Ending::Died(_) => "dies",
-            Ending::Hung(_) => "does nothing any more",
+            Ending::Died(_) => "dies".to_owned(),
+            Ending::Hung(_) => "does nothing any more".to_owned(),
+            Ending::Endless(_) => "asks its host for more than the life can need".to_owned(),
+            Ending::Astray { why, .. } => format!("has a guest that has gone astray: {why}"),
         };
         let is_dying = matches!(ending, Ending::Died(_)) && self.model_dies();
         if is_dying {
@@ -326,7 +328,7 @@ impl<'a> Comparing<'a> {
             (None, true) => "goes on".to_owned(),
             (None, false) => self.waiting(),
         };
-        Err(Stop::Differs(kernel.to_owned(), model))
+        Err(Stop::Differs(kernel, model))
     }
 }
 
