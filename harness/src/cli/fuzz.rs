@@ -136,9 +136,10 @@ pub(super) struct Args {
     /// Write down in FILE where the campaign is, and go on from there if FILE exists
     ///
     /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
-    /// The end result is as it would have been without interruption. FILE has to be that of the
-    /// command with the same options, but for --jobs, --out, --report and --json. It stays when the
-    /// campaign is finished: the command then prints the result again.
+    /// With --cases the end result is as it would have been without interruption; with --duration
+    /// it depends on the machine. FILE has to be that of the command with the same options, but for
+    /// --jobs, --out, --report and --json. It stays when the campaign is finished: the command then
+    /// prints the result again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 
@@ -151,7 +152,9 @@ pub(super) struct Args {
 
     /// Write each finding into this directory
     ///
-    /// Shards may share it: with --shard the names say which one has found it.
+    /// Shards may share it: with --shard the names say which one has found it. Where a signal ends a
+    /// campaign with a --checkpoint, findings of which an earlier one may still come are reported,
+    /// and written by the command that goes on.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -49,6 +49,13 @@ pub enum Stop {
     Duration(Duration),
 }
 
+impl Stop {
+    /// Whether the time is up after so long.
+    fn is_time_up(self, elapsed_ns: u64) -> bool {
+        matches!(self, Stop::Duration(time) if Duration::from_nanos(elapsed_ns) >= time)
+    }
+}
+
 /// A campaign to be run.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -98,6 +105,11 @@ pub trait Recipient {
     /// come.
     fn found(&mut self, findings: &[Finding]);
 
+    /// Gets, at the end, the findings of which an earlier one could still come, or that were cut
+    /// off. If the campaign was ended early, it `goes_on` from its state, and then has these or
+    /// earlier ones.
+    fn others(&mut self, findings: &[Finding], goes_on: bool);
+
     /// Every now and then: the campaign is in this state, from which it can go on. `is_last` says
     /// that this sitting has come to its end.
     fn may_keep(&mut self, is_last: bool, state: &dyn Fn() -> State);
@@ -138,6 +150,8 @@ pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<CampaignOutcom
 
         fn found(&mut self, _: &[Finding]) {}
 
+        fn others(&mut self, _: &[Finding], _: bool) {}
+
         fn may_keep(&mut self, _: bool, _: &dyn Fn() -> State) {}
     }
     run_from(
@@ -171,7 +185,7 @@ impl Time {
 /// See [`NoThread`]; `recipient` has been told what was found before.
 pub fn run_from(
     campaign: &Campaign,
-    state: State,
+    mut state: State,
     stop: StopSign,
     recipient: &mut dyn Recipient,
 ) -> Result<CampaignOutcome, NoThread> {
@@ -180,6 +194,11 @@ pub fn run_from(
         before: (state.elapsed_ns, state.job_ns),
         jobs: campaign.jobs as u64,
     };
+    if !campaign.stop.is_time_up(state.elapsed_ns) {
+        // What was cut off is run once more.
+        state.cut_off = None;
+    }
+    let ended_early = Arc::clone(&stop);
     let stop = match campaign.stop {
         Stop::Cases(_) => stop,
         Stop::Duration(duration) => {
@@ -207,17 +226,19 @@ pub fn run_from(
             recipient.progress(total.finished().count());
         }
         let (elapsed, of_jobs) = time.so_far();
-        recipient.may_keep(false, &|| total.state(elapsed, of_jobs));
+        recipient.may_keep(false, &|| total.state(elapsed, of_jobs, false));
     })?;
+    let (elapsed_ns, job_ns) = time.so_far();
+    let is_time_up = campaign.stop.is_time_up(elapsed_ns);
+    let goes_on = ended_early() && !is_time_up && stuck.is_none();
     let mut others = total.others();
     if let Some(index) = stuck {
         let number = campaign.shard.case_at(index);
         let seed = campaign.seed.wrapping_add(number);
         others.push(self::stuck(number, seed, &campaign.subject));
     }
-    recipient.found(&others);
-    let (elapsed_ns, job_ns) = time.so_far();
-    recipient.may_keep(true, &|| total.state(elapsed_ns, job_ns));
+    recipient.others(&others, goes_on);
+    recipient.may_keep(true, &|| total.state(elapsed_ns, job_ns, is_time_up));
     let findings = total.certain().into_iter().chain(others).collect();
     let cases = total.finished().count();
     let sums = total.all_sums();
@@ -278,5 +299,6 @@ fn stuck(number: u64, seed: u64, subject: &Subject) -> Finding {
         case,
         violation,
         is_stuck: true,
+        is_untraced: false,
     }
 }

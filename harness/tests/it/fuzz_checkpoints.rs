@@ -1,5 +1,6 @@
 //! A campaign that is interrupted goes on from its checkpoint, and ends as if it had not been.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::fuzz_shards::TIMES;
 use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
+use crate::support::waits::until;
 
 /// A campaign with findings, which takes a while.
 const CAMPAIGN: [&str; 6] = [
@@ -37,6 +39,15 @@ fn inode(file: &Path) -> Option<u64> {
     std::fs::metadata(file).ok().map(|found| found.ino())
 }
 
+/// The findings that were written, by their names. One that a kill has left half written is hidden.
+fn found(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(sandbox.path("found")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| !name.starts_with('.'));
+    let read = |name: String| (name.clone(), sandbox.read(&format!("found/{name}")));
+    names.map(read).collect()
+}
+
 /// Each sitting is ended as soon as it has written a checkpoint: by a signal that asks, or by one
 /// that does not.
 #[test]
@@ -58,9 +69,9 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         command.args(sandbox.args(&[&CAMPAIGN[..], &["--jobs=1", CHECKPOINT]].concat()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        while inode(&file) == before && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
+        until("it has written a checkpoint, or ended", || {
+            inode(&file) != before || child.try_wait().unwrap().is_some()
+        });
         // After a few sittings it may run to its end.
         if interrupted < 6 {
             kill_process(Pid::from_child(&child), signal).unwrap();
@@ -83,14 +94,29 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         sandbox.path("found").to_str().unwrap(),
     );
     assert_eq!(result(&ended.stdout), result(expected.as_bytes()));
-    for finding in std::fs::read_dir(whole.path("found")).unwrap() {
-        let name = format!("found/{}", finding.unwrap().file_name().to_str().unwrap());
-        assert_eq!(sandbox.read(&name), whole.read(&name), "{name}");
-    }
+    assert_eq!(found(&sandbox), found(&whole));
     // It is finished: the result again, with nothing run.
     let again = sandbox.run(&[&CAMPAIGN[..], &["--jobs=2", CHECKPOINT]].concat());
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(result(&again.stdout), result(&ended.stdout));
+}
+
+/// There is no time left for what was cut off, and so it stays as it was.
+#[test]
+fn a_campaign_whose_time_is_up_prints_its_result_again() {
+    let sandbox = Sandbox::new();
+    let args = ["fuzz", "--driver=linux-6.12", "--duration=1s", "--json"];
+    let args = [&args[..], &["--jobs=2", "--out=@found", CHECKPOINT]].concat();
+    let first = sandbox.run(&args);
+    assert_eq!(sandbox.text(&first.stderr), "");
+    assert_eq!(first.status.code(), Some(1));
+    let files = found(&sandbox);
+    let findings = result(&first.stdout)["findings"].as_array().unwrap().len();
+    assert_eq!(files.len(), findings, "each has a name of its own");
+    let again = sandbox.run(&args);
+    assert_eq!(result(&again.stdout), result(&first.stdout));
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(found(&sandbox), files);
 }
 
 #[test]

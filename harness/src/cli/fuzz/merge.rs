@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
         let mut writer = Writer::new(directory, Shard::WHOLE);
         for finding in &mut result.findings {
-            finding.file = Some(writer.write(&finding.case, finding.violation.kind)?);
+            finding.file = Some(writer.write(finding)?);
         }
     }
     report(&result, args.json, page)

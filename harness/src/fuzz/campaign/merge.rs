@@ -1,12 +1,13 @@
 //! Adding up the results of shards. In whatever order and grouping they come, the sum is the same;
 //! that of all shards is the result of the campaign in one piece, times aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use driver::shown;
 
 use super::super::finding::Key;
+use super::super::violation::Cause;
 use super::record::FindingRecord;
 use super::result::{CampaignResult, FORMAT};
 use crate::shard::merge::{self, Difference, NotAdded, NotWhole, OfShards, Shards};
@@ -50,10 +51,14 @@ fn earliest(findings: impl Iterator<Item = FindingRecord>) -> Vec<FindingRecord>
         finding.file = None;
         let key = finding.key();
         let kept = earliest.get(&key);
-        if kept.is_none_or(|kept| finding.place() < kept.place()) {
+        if kept.is_none_or(|kept| finding.rank() < kept.rank()) {
             earliest.insert(key, finding);
         }
     }
+    // One that is not traced may be one that is, if that has its cause.
+    let traced = earliest.values().filter(|finding| !finding.is_untraced);
+    let causes: BTreeSet<Cause> = traced.map(|finding| finding.violation.cause()).collect();
+    earliest.retain(|(cause, _), finding| !finding.is_untraced || !causes.contains(cause));
     let mut earliest: Vec<FindingRecord> = earliest.into_values().collect();
     earliest.sort_by_key(FindingRecord::place);
     earliest

@@ -35,6 +35,10 @@ pub struct FindingRecord {
     /// The case does not end: it can be neither shrunk nor told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_stuck: bool,
+    /// The campaign was to end before the violation was traced: it is traced to nothing, and its
+    /// case may have defects that it does not need.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_untraced: bool,
     /// The case, shrunk.
     pub case: Case,
 }
@@ -56,6 +60,7 @@ impl FindingRecord {
             requests: finding.case.requests(),
             file: None,
             is_stuck: finding.is_stuck,
+            is_untraced: finding.is_untraced,
             case: finding.case,
         }
     }
@@ -70,9 +75,14 @@ impl FindingRecord {
         (self.number, self.switched_off.len())
     }
 
-    /// The defects that it needs, or what kind of violation it is.
+    /// Which of two findings of one key is kept: a traced one, then the earlier one.
+    pub fn rank(&self) -> (bool, (u64, usize)) {
+        (self.is_untraced, self.place())
+    }
+
+    /// The defects that it needs, as far as they are known, or what kind of violation it is.
     pub fn name(&self) -> String {
-        match self.defects.is_empty() {
+        match self.defects.is_empty() || self.is_untraced {
             true => self.violation.kind.name().to_owned(),
             false => CaseDefect::names(&self.defects).join(" and "),
         }
@@ -89,6 +99,7 @@ impl From<FindingRecord> for Finding {
             case: record.case,
             violation: record.violation,
             is_stuck: record.is_stuck,
+            is_untraced: record.is_untraced,
         }
     }
 }
