@@ -53,6 +53,11 @@ impl Shard {
         first.wrapping_add(u64::from(self.of).wrapping_mul(index))
     }
 
+    /// The index of its case of this number.
+    pub fn index_of(self, case: u64) -> u64 {
+        case / u64::from(self.of)
+    }
+
     /// How many of `cases` cases are this shard's.
     pub fn share_of(self, cases: u64) -> u64 {
         let first = u64::from(self.number - 1);
@@ -119,7 +124,10 @@ mod tests {
             let mut dealt = Vec::new();
             for number in 1..=of {
                 let shard = Shard::new(number, of).unwrap();
-                dealt.extend((0..shard.share_of(cases)).map(|index| shard.case_at(index)));
+                for index in 0..shard.share_of(cases) {
+                    dealt.push(shard.case_at(index));
+                    assert_eq!(shard.index_of(shard.case_at(index)), index);
+                }
             }
             dealt.sort_unstable();
             let all: Vec<u64> = (0..cases).collect();

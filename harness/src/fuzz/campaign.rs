@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Started};
 use crate::shard::Shard;
+use crate::shard::merge::add_up;
 
 use super::coverage::Coverage;
 use super::explore::{Explored, explore_watched};
@@ -173,8 +174,10 @@ struct Time {
 impl Time {
     fn so_far(&self) -> (u64, u64) {
         let now = self.started.elapsed_ns();
-        let (elapsed, of_jobs) = self.before;
-        (elapsed + now, of_jobs + now * self.jobs)
+        let (mut elapsed, mut of_jobs) = self.before;
+        add_up(&mut elapsed, now);
+        add_up(&mut of_jobs, now.saturating_mul(self.jobs));
+        (elapsed, of_jobs)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fuzz_shards::TIMES;
 use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
@@ -181,6 +181,65 @@ fn another_campaign_is_refused() {
         &["fuzz", "--cases=4", "--checkpoint=@missing/checkpoint"],
         "@missing/checkpoint: writing: there is no directory @missing",
     );
+}
+
+/// A file may say anything: what there cannot be is refused, and the largest numbers are added up.
+#[test]
+fn what_a_checkpoint_says_is_checked() {
+    let sandbox = Sandbox::new();
+    let subject = ["--driver=linux-6.12", "--defect=flush-noop", "--no-faults"];
+    let args = [&["fuzz", "--cases=12", CHECKPOINT], &subject[..]].concat();
+    assert_eq!(sandbox.run(&args).status.code(), Some(1));
+    let kept: Value = serde_json::from_slice(&sandbox.read("checkpoint")).unwrap();
+    let finding = &kept["state"]["findings"][0];
+    let (number, seed) = (
+        finding["number"].as_u64().unwrap(),
+        finding["seed"].as_u64().unwrap(),
+    );
+    let refuse = |change: &dyn Fn(&mut Value), why: &str| {
+        let mut changed = kept.clone();
+        change(&mut changed["state"]);
+        sandbox.write("checkpoint", changed.to_string());
+        let way_out = "nothing was changed: give --checkpoint another name, or remove the file to \
+                       begin anew";
+        sandbox.refuses(&args, &format!("@checkpoint: {why}; {way_out}"));
+    };
+    refuse(
+        &|state| state["finished"] = json!({ "frontier": 10, "beyond": [500, 501] }),
+        "finished.beyond: found 501, expected numbers below 12",
+    );
+    refuse(
+        &|state| state["findings"][0]["case"]["image"]["sectors"] = (1_u64 << 63).into(),
+        &format!(
+            "findings, seed {seed}: image.sectors: found 9223372036854775808, expected from 1 to \
+             1048576"
+        ),
+    );
+    refuse(
+        &|state| state["findings"][0]["number"] = 1_000_000.into(),
+        &format!("findings, seed {seed}: number: found 1000000, expected one below 12"),
+    );
+    refuse(
+        &|state| state["finished"] = json!({ "frontier": number, "beyond": [] }),
+        &format!("findings, seed {seed}: number: found {number}, expected that of a finished case"),
+    );
+    let mut large = kept.clone();
+    large["state"]["finished"]["frontier"] = 11.into();
+    for field in ["host_operations", "crash_images", "elapsed_ns", "job_ns"] {
+        large["state"][field] = u64::MAX.into();
+    }
+    large["state"]["coverage"]["crash_kill"] = u64::MAX.into();
+    sandbox.write("checkpoint", large.to_string());
+    let output = sandbox.run(&[&args[..], &["--json"]].concat());
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        sandbox.text(&output.stderr)
+    );
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["host_operations"], u64::MAX);
+    assert_eq!(result["job_ns"], u64::MAX);
 }
 
 /// It is all that there is of a campaign under way, and does not grow with it.

@@ -224,7 +224,7 @@ fn results_that_are_not_all_of_one_campaign_are_refused() {
     );
     refuse(
         &["@other-cut"],
-        "@other-cut: a result of a campaign in 4 shards, expected one in 3, as @1 is",
+        "@other-cut: a result of another campaign than @1: found one in 4 shards, expected 3",
     );
     let mut ended: Value = serde_json::from_slice(&sandbox.read("3")).unwrap();
     ended["cases"] = json!(0);

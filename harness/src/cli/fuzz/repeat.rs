@@ -81,10 +81,10 @@ fn repeat_recorded(
 
 /// Compares once more what was recorded of a kernel with the model, and tells how they differ.
 fn repeat_difference(file: &Path, text: &str, json: bool) -> Result<Verdict, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let wrong = wrong_file(file);
     let parsed = serde_json::from_str::<DifferenceFile>(text);
     let kept = parsed.map_err(|error| wrong(error.to_string()))?;
-    kept.check().map_err(wrong)?;
+    kept.check().map_err(&wrong)?;
     let (compared, told) = kept
         .tell()
         .map_err(|error| wrong(format!("recording.{error}")))?;

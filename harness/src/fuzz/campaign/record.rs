@@ -8,6 +8,8 @@ use super::super::case::Case;
 use super::super::defect::CaseDefect;
 use super::super::finding::{Finding, Key};
 use super::super::violation::Violation;
+use super::identity::{Identity, Until};
+use crate::shard::merge::{Difference, Shards};
 
 /// A finding, with what a reader wants to know of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +87,72 @@ impl FindingRecord {
         match self.defects.is_empty() || self.is_untraced {
             true => self.violation.kind.name().to_owned(),
             false => CaseDefect::names(&self.defects).join(" and "),
+        }
+    }
+}
+
+/// What is wrong with a finding that is no such campaign's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("findings, seed {seed}: {what}")]
+pub struct WrongFinding {
+    /// Its seed, as it says.
+    pub seed: u64,
+    /// What was found and what was expected.
+    pub what: String,
+}
+
+impl FindingRecord {
+    /// Whether it can be one of these shards of a campaign, and its case can be run.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, campaign: &Identity, shards: &Shards) -> Result<(), WrongFinding> {
+        self.wrong(campaign, shards)
+            .map_err(|what| self.wrong_for(what))
+    }
+
+    /// It is wrong, for this reason.
+    pub(super) fn wrong_for(&self, what: String) -> WrongFinding {
+        WrongFinding {
+            seed: self.seed,
+            what,
+        }
+    }
+
+    fn wrong(&self, campaign: &Identity, shards: &Shards) -> Result<(), String> {
+        let differs = |difference: Difference| difference.to_string();
+        let number = self.number;
+        if !shards.have(number) {
+            let of = shards.of;
+            return Err(format!(
+                "number: found {number}, expected that of a case of these shards of {of}"
+            ));
+        }
+        if let Until::Cases(cases) = campaign.until
+            && number >= cases
+        {
+            return Err(format!(
+                "number: found {number}, expected one below {cases}"
+            ));
+        }
+        let seed = campaign.seed.wrapping_add(number);
+        Difference::check("seed", &self.seed, &seed).map_err(differs)?;
+        self.case.check()?;
+        let (case, subject) = (&self.case, &campaign.subject);
+        let (found, expected) = (case.driver.name(), subject.driver.name());
+        Difference::check("case.driver", &found, &expected).map_err(differs)?;
+        Difference::check("requests", &self.requests, &case.requests()).map_err(differs)?;
+        let names = |defects: &[CaseDefect]| CaseDefect::names(defects).join(", ");
+        let (found, expected) = (names(&self.defects), names(&case.defects));
+        Difference::check("defects", &found, &expected).map_err(differs)?;
+        let named = [&self.defects, &self.traced_to, &self.switched_off];
+        let mut named = named.into_iter().flatten();
+        match named.find(|defect| !subject.defects.contains(defect)) {
+            None => Ok(()),
+            Some(foreign) => Err(format!(
+                "defects: found {}, expected those of the campaign",
+                foreign.name()
+            )),
         }
     }
 }

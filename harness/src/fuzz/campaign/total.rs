@@ -12,6 +12,7 @@ use super::chain::Chain;
 use super::finished::Finished;
 use super::record::FindingRecord;
 use crate::shard::Shard;
+use crate::shard::merge::add_up;
 
 /// How much was done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -29,10 +30,17 @@ pub struct Sums {
 
 impl Sums {
     fn add(&mut self, chain: &Chain) {
-        self.host_operations += chain.host_operations;
-        self.crash_images += chain.crash_images;
-        self.cases_with_findings += u64::from(chain.has_finding);
+        add_up(&mut self.host_operations, chain.host_operations);
+        add_up(&mut self.crash_images, chain.crash_images);
+        add_up(&mut self.cases_with_findings, u64::from(chain.has_finding));
         self.coverage.merge(&chain.coverage);
+    }
+
+    fn add_all(&mut self, other: &Sums) {
+        add_up(&mut self.host_operations, other.host_operations);
+        add_up(&mut self.crash_images, other.crash_images);
+        add_up(&mut self.cases_with_findings, other.cases_with_findings);
+        self.coverage.merge(&other.coverage);
     }
 }
 
@@ -184,11 +192,8 @@ impl Total {
 
     /// How much was done, what was cut off included.
     pub(super) fn all_sums(&self) -> Sums {
-        let (mut sums, cut_off) = (self.sums.clone(), &self.of_cut_off);
-        sums.host_operations += cut_off.host_operations;
-        sums.crash_images += cut_off.crash_images;
-        sums.cases_with_findings += cut_off.cases_with_findings;
-        sums.coverage.merge(&cut_off.coverage);
+        let mut sums = self.sums.clone();
+        sums.add_all(&self.of_cut_off);
         sums
     }
 }

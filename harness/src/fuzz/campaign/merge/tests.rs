@@ -194,7 +194,7 @@ fn what_is_missing_doubled_or_foreign_is_named() {
     );
     assert_eq!(
         refused([named(&[1, 2], 3), named(&[3], 4)].concat()),
-        "3.json: a result of a campaign in 4 shards, expected one in 3, as 1.json is"
+        "3.json: a result of another campaign than 1.json: found one in 4 shards, expected 3"
     );
     let differs = |change: fn(&mut Identity)| {
         let mut results = named(&[1, 2], 2);
@@ -257,11 +257,82 @@ fn what_was_not_run_to_its_end_is_no_result() {
     for numbers in [vec![], vec![0], vec![4], vec![2, 1], vec![1, 1]] {
         let mut result = whole();
         result.shards.numbers = numbers;
-        assert!(matches!(
-            check(&result),
-            Err(NoResult::Shards { of: 3, .. })
-        ));
+        assert!(matches!(check(&result), Err(NoResult::Shards(_))));
     }
+}
+
+#[test]
+fn a_finding_that_the_campaign_cannot_have_is_refused() {
+    let whole = || result(Shard::new(2, 3).unwrap(), &[(0, 3)]);
+    assert_eq!(check(&whole()), Ok(()));
+    let refused = |change: fn(&mut FindingRecord)| {
+        let mut result = whole();
+        change(&mut result.findings[0]);
+        check(&result).unwrap_err().to_string()
+    };
+    // It is the fourth case of the shard: cases are 1, 4, 7, 10.
+    for (change, message) in [
+        (
+            (|it| it.number = 9) as fn(&mut FindingRecord),
+            "findings, seed 10: number: found 9, expected that of a case of these shards of 3",
+        ),
+        (
+            |it| (it.number, it.seed) = (100, 100),
+            "findings, seed 100: number: found 100, expected one below 100",
+        ),
+        (
+            |it| it.seed = 11,
+            "findings, seed 11: seed: found 11, expected 10",
+        ),
+        (
+            |it| it.case.image.sectors = 1 << 63,
+            "findings, seed 10: image.sectors: found 9223372036854775808, expected from 1 to 1048576",
+        ),
+        (
+            |it| it.case.driver = DriverName::Linux26,
+            "findings, seed 10: case.driver: found linux-2.6, expected linux-6.12",
+        ),
+        (
+            |it| it.defects.clear(),
+            "findings, seed 10: defects: found , expected flush-noop",
+        ),
+        (
+            |it| it.switched_off = vec![CaseDefect::Kernel(Defect::LastRunOffset)],
+            "findings, seed 10: defects: found last-run-offset, expected those of the campaign",
+        ),
+    ] {
+        assert_eq!(refused(change), message);
+    }
+    let requests = refused(|it| it.requests += 1);
+    assert!(
+        requests.starts_with("findings, seed 10: requests: found "),
+        "{requests}"
+    );
+}
+
+/// Documents may say anything.
+#[test]
+fn the_largest_numbers_are_added_up() {
+    let largest = |number| {
+        let mut result = result(Shard::new(number, 2).unwrap(), &[]);
+        let numbers = [
+            &mut result.cases,
+            &mut result.host_operations,
+            &mut result.crash_images,
+            &mut result.elapsed_ns,
+            &mut result.job_ns,
+            &mut result.cases_with_findings,
+        ];
+        for number in numbers {
+            *number = u64::MAX;
+        }
+        let counts = serde_json::json!({ "crash_kill": u64::MAX });
+        result.coverage = serde_json::from_value(counts).unwrap();
+        (PathBuf::from(number.to_string()), result)
+    };
+    let merged = merge([largest(1), largest(2)]).unwrap();
+    assert_eq!(merged.job_ns, u64::MAX);
+    assert_eq!(merged.coverage.count("crash_kill"), u64::MAX);
 }
 
 /// One that a later version has written, with more in it, and one of an earlier one, with less.
