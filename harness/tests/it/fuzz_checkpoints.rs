@@ -225,18 +225,14 @@ fn what_a_checkpoint_says_is_checked() {
     );
     let mut large = kept.clone();
     large["state"]["finished"]["frontier"] = 11.into();
+    large["state"]["findings"] = json!([]);
     for field in ["host_operations", "crash_images", "elapsed_ns", "job_ns"] {
         large["state"][field] = u64::MAX.into();
     }
     large["state"]["coverage"]["crash_kill"] = u64::MAX.into();
     sandbox.write("checkpoint", large.to_string());
     let output = sandbox.run(&[&args[..], &["--json"]].concat());
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{}",
-        sandbox.text(&output.stderr)
-    );
+    assert_eq!(sandbox.text(&output.stderr), "");
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["host_operations"], u64::MAX);
     assert_eq!(result["job_ns"], u64::MAX);

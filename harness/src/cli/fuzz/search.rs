@@ -43,12 +43,11 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
+    if let Some(what) = args.file_twice() {
+        return Ok(wrong_usage(what));
+    }
     let checkpoint = args.checkpoint.as_deref().map(CheckpointFile::new);
-    let page = PageFile::begin::<&Path>(
-        args.report.as_deref(),
-        None,
-        &args.checkpoint.as_deref().into_iter().collect::<Vec<_>>(),
-    )?;
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let state = match &checkpoint {
         Some(checkpoint) => checkpoint.read(&campaign)?,
         None => campaign::State::default(),

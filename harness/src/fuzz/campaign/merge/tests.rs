@@ -294,7 +294,7 @@ fn a_finding_that_the_campaign_cannot_have_is_refused() {
         ),
         (
             |it| it.defects.clear(),
-            "findings, seed 10: defects: found , expected flush-noop",
+            "findings, seed 10: defects: found none, expected flush-noop",
         ),
         (
             |it| it.switched_off = vec![CaseDefect::Kernel(Defect::LastRunOffset)],
