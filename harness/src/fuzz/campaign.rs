@@ -9,6 +9,7 @@
 mod chain;
 pub mod checkpoint;
 mod dealer;
+mod fingerprint;
 pub mod finished;
 pub mod identity;
 pub mod merge;
@@ -168,6 +169,7 @@ struct Time {
     started: Started,
     /// In earlier sittings, by the clock and of all threads together.
     before: (u64, u64),
+    /// Threads that were started.
     jobs: u64,
 }
 
@@ -192,10 +194,10 @@ pub fn run_from(
     stop: StopSign,
     recipient: &mut dyn Recipient,
 ) -> Result<CampaignOutcome, NoThread> {
-    let time = Time {
+    let mut time = Time {
         started: clock::start(),
         before: (state.elapsed_ns, state.job_ns),
-        jobs: campaign.jobs as u64,
+        jobs: 0,
     };
     if !campaign.stop.is_time_up(state.elapsed_ns) {
         // What was cut off is run once more.
@@ -220,13 +222,17 @@ pub fn run_from(
         run: run_of(campaign, &total),
     };
     let stuck = workers.work(campaign.jobs, &mut |event| {
-        if let Event::Done(index, chain) = event {
-            let new = total.add(index, chain);
-            dealer.pass(total.finished().frontier());
-            if !new.is_empty() {
-                recipient.found(&new);
+        match event {
+            Event::Started(threads) => time.jobs = threads,
+            Event::Quiet => {}
+            Event::Done(index, chain) => {
+                let new = total.add(index, chain);
+                dealer.pass(total.finished().frontier());
+                if !new.is_empty() {
+                    recipient.found(&new);
+                }
+                recipient.progress(total.finished().count());
             }
-            recipient.progress(total.finished().count());
         }
         let (elapsed, of_jobs) = time.so_far();
         recipient.may_keep(false, &|| total.state(elapsed, of_jobs, false));
@@ -303,5 +309,18 @@ fn stuck(number: u64, seed: u64, subject: &Subject) -> Finding {
         violation,
         is_stuck: true,
         is_untraced: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::DriverName;
+    use super::*;
+
+    #[test]
+    fn the_time_of_threads_is_that_of_those_that_were_started() {
+        let subject = Subject::healthy(DriverName::Ordered);
+        let outcome = run(&Campaign::of_cases(subject, 1, 1, 64), &|_| {}).unwrap();
+        assert_eq!(outcome.job_ns, outcome.elapsed_ns);
     }
 }

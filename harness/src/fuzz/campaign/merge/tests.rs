@@ -64,6 +64,7 @@ fn result(shard: Shard, found: &[(usize, u64)]) -> CampaignResult {
         format: FORMAT.to_owned(),
         campaign: Identity {
             version: "9.8.7".into(),
+            cases_crc32c: 654,
             subject: subject(),
             seed: 0,
             until: Until::Cases(CASES),
@@ -209,6 +210,10 @@ fn what_is_missing_doubled_or_foreign_is_named() {
         (
             |it| it.version = "1.0".into(),
             "version: found 1.0, expected 9.8.7",
+        ),
+        (
+            |it| it.cases_crc32c = 3,
+            "cases_crc32c, in which builds of the program differ: found 3, expected 654",
         ),
         (
             |it| it.subject.driver = DriverName::Linux26,
