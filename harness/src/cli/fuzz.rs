@@ -130,7 +130,7 @@ pub(super) struct Args {
     ///
     /// Case n is one of shard K if n modulo N is K - 1, so that all shards together are the
     /// campaign, whatever N is. They need nothing of each other. ubdlab fuzz merge adds up what
-    /// they print with --json.
+    /// they write with --result, or print with --json.
     #[arg(long, value_name = "K/N")]
     shard: Option<Shard>,
 
@@ -139,8 +139,8 @@ pub(super) struct Args {
     /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
     /// With --cases the end result is as it would have been without interruption; with --duration
     /// it depends on the machine. FILE has to be that of the command with the same options, but for
-    /// --jobs, --out, --report and --json. It stays when the campaign is finished: the command then
-    /// prints the result again.
+    /// --jobs, --out, --result, --report and --json. It stays when the campaign is finished: the
+    /// command then prints the result again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 
@@ -153,9 +153,9 @@ pub(super) struct Args {
 
     /// Write each finding into this directory
     ///
-    /// Shards may share it: with --shard the names say which one has found it. Where a signal ends a
-    /// campaign with a --checkpoint, findings of which an earlier one may still come are reported,
-    /// and written by the command that goes on.
+    /// Shards may share it: with --shard the names say which one has found it. Where a signal ends
+    /// a campaign with a --checkpoint, findings of which an earlier one may still come are
+    /// reported, and written by the command that goes on.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -216,6 +216,12 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Write the result as JSON to FILE, which is replaced when the campaign is finished
+    ///
+    /// It is what --json prints, for ubdlab fuzz merge. Ended early, FILE stays as it was.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repro", "catalogue"])]
+    result: Option<PathBuf>,
+
     /// Write a page with each finding's story: one HTML file that needs nothing else
     #[arg(long, value_name = "FILE", conflicts_with = "catalogue")]
     report: Option<PathBuf>,
@@ -242,7 +248,7 @@ Examples:
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --driver kernel --duration 60s --out findings
   ubdlab fuzz --driver kernel --against linux-6.12 --duration 60s --out findings
-  ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --json >3.json
+  ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --result 3.json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --repro findings/kernel-flush-noop-lost-write.json --live 50
   ubdlab fuzz --catalogue --output docs/defects.md"
@@ -374,6 +380,7 @@ impl Args {
         let given = [
             ("--shard", self.shard.is_some()),
             ("--checkpoint", self.checkpoint.is_some()),
+            ("--result", self.result.is_some()),
         ];
         let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
         given.next().map(|(what, _)| what)
@@ -384,6 +391,7 @@ impl Args {
         let files = [
             ("--checkpoint", &self.checkpoint),
             ("--report", &self.report),
+            ("--result", &self.result),
         ];
         let given = files
             .iter()

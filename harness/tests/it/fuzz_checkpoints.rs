@@ -127,10 +127,11 @@ fn another_campaign_is_refused() {
     let kept = sandbox.read("checkpoint");
     let way_out = "nothing was changed: give --checkpoint another name, or remove the file to begin \
                    anew";
+    let said = |why: &str| format!("ubdlab: @checkpoint: {why}; {way_out}\n");
     let refuse = |args: &[&str], why: &str| {
-        let args = [&["fuzz", CHECKPOINT], args].concat();
-        sandbox.refuses(&args, &format!("@checkpoint: {why}; {way_out}"));
+        sandbox.fails(&[&["fuzz", CHECKPOINT], args].concat(), 2, &said(why));
     };
+    let damaged = |why: &str| sandbox.fails(&args, 3, &said(why));
     let other = "the checkpoint of another campaign";
     refuse(
         &["--cases=4", "--seed=2"],
@@ -149,6 +150,17 @@ fn another_campaign_is_refused() {
         "the checkpoint of another part of the campaign: shard: found 1/1, expected 1/2",
     );
     assert_eq!(sandbox.read("checkpoint"), kept);
+    let mut built: Value = serde_json::from_slice(&kept).unwrap();
+    built["cases_crc32c"] = 1.into();
+    let own: Value = serde_json::from_slice(&kept).unwrap();
+    sandbox.write("checkpoint", built.to_string());
+    refuse(
+        &["--cases=4"],
+        &format!(
+            "{other}: cases_crc32c, in which builds of the program differ: found 1, expected {}",
+            own["cases_crc32c"]
+        ),
+    );
     let none = "not a checkpoint of ubdlab fuzz";
     sandbox.write("checkpoint", &kept[..kept.len() / 2]);
     let output = sandbox.run(&args);
@@ -160,17 +172,13 @@ fn another_campaign_is_refused() {
         "{said}"
     );
     sandbox.write("checkpoint", "{}");
-    refuse(
-        &["--cases=4"],
-        &format!("{none}: found no format, expected \"ubdlab fuzz checkpoint 1\""),
-    );
+    damaged(&format!(
+        "{none}: found no format, expected \"ubdlab fuzz checkpoint 1\""
+    ));
     let mut many: Value = serde_json::from_slice(&kept).unwrap();
     many["state"]["finished"]["frontier"] = 5.into();
     sandbox.write("checkpoint", many.to_string());
-    refuse(
-        &["--cases=4"],
-        "finished: found 5 cases, expected at most 4",
-    );
+    damaged("finished: found 5 cases, expected at most 4");
     std::fs::remove_file(sandbox.path("checkpoint")).unwrap();
     std::fs::create_dir(sandbox.path("checkpoint")).unwrap();
     sandbox.refuses(

@@ -163,8 +163,11 @@ fn what_the_program_prints_for_shards_is_merged() {
     for shard in 1..=3 {
         let option = format!("--shard={shard}/3");
         // Shards may share a directory of findings, also with their results.
-        let args = [&FINDS[..], &[&option, "--out=@results"]].concat();
-        printed(&sandbox, &args, &format!("results/{shard}.json"));
+        let file = format!("--result=@results/{shard}.json");
+        let args = [&FINDS[..], &[&option, "--out=@results", &file]].concat();
+        let text = printed(&sandbox, &args, "printed");
+        let written = sandbox.read(&format!("results/{shard}.json"));
+        assert_eq!(String::from_utf8(written).unwrap(), text);
     }
     let merged = [
         &["fuzz", "merge"][..],

@@ -15,6 +15,9 @@ use super::super::output_file::OutputFile;
 /// Between two times that the file is written, at the least.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// The command line is that of another campaign than the file: it will be at the next try too.
+pub(super) struct Foreign(pub(super) String);
+
 /// The file that says where the campaign is.
 pub(super) struct CheckpointFile<'a> {
     path: &'a Path,
@@ -31,11 +34,12 @@ impl<'a> CheckpointFile<'a> {
         }
     }
 
-    /// Where `campaign` goes on from: what the file says or, if there is none, the beginning.
+    /// Where `campaign` goes on from: what the file says or, if there is none, the beginning. Or
+    /// what the command line differs in.
     ///
     /// # Errors
-    /// Why it cannot be read, or is of something else; that nothing can be written there.
-    pub(super) fn read(&self, campaign: &Campaign) -> Result<State, Failure> {
+    /// Why it cannot be read; that nothing can be written there.
+    pub(super) fn read(&self, campaign: &Campaign) -> Result<Result<State, Foreign>, Failure> {
         match std::fs::metadata(self.path) {
             Ok(found) if !found.is_file() => {
                 let path = driver::shown(self.path);
@@ -47,7 +51,7 @@ impl<'a> CheckpointFile<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // A place that takes no file is refused before the work.
                 drop(OutputFile::create(self.path)?);
-                return Ok(State::default());
+                return Ok(Ok(State::default()));
             }
             Err(error) => return Err(self.not_from_here(driver::system_words(error))),
         }
@@ -57,8 +61,11 @@ impl<'a> CheckpointFile<'a> {
         };
         let unread = |Failure(why)| Failure(format!("{why}; nothing was changed: {WAY_OUT}"));
         let checkpoint: Checkpoint = expected.read_one(self.path).map_err(unread)?;
-        let state = checkpoint.state_of(campaign);
-        state.map_err(|why| self.not_from_here(why))
+        match checkpoint.state_of(campaign) {
+            Ok(state) => Ok(Ok(state)),
+            Err(why) if why.is_of_another() => Ok(Err(Foreign(self.not_from_here(why).0))),
+            Err(why) => Err(self.not_from_here(why)),
+        }
     }
 
     fn not_from_here(&self, why: impl std::fmt::Display) -> Failure {
