@@ -26,8 +26,12 @@ status=0
 srun --ntasks=1 "${DEPLOY:-$SLURM_SUBMIT_DIR/deploy}/shard.sh" \
     "$SLURM_ARRAY_TASK_ID" "$SLURM_ARRAY_TASK_COUNT" "$directory" \
     --jobs "${SLURM_CPUS_PER_TASK:-1}" "$@" || status=$?
-# Ended by a signal: once more, unless that has happened too often to be an accident.
-if [ "$status" -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 1000 ]; then
+# Ended by a signal: once more, unless that has happened too often to be an accident. So if something
+# has failed, as writing to a directory that is away for a moment, a few times. Wrong options stay so.
+most=0
+[ "$status" -eq 3 ] && most=10
+[ "$status" -gt 128 ] && most=1000
+if [ "${SLURM_RESTART_COUNT:-0}" -lt "$most" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -58,6 +58,11 @@ impl Shard {
         case % u64::from(self.of) == u64::from(self.number - 1)
     }
 
+    /// The index of its case of this number.
+    pub fn index_of(self, case: u64) -> u64 {
+        case / u64::from(self.of)
+    }
+
     /// How many of `cases` cases are this shard's.
     pub fn share_of(self, cases: u64) -> u64 {
         let first = u64::from(self.number - 1);
@@ -128,6 +133,9 @@ mod tests {
                     .map(|index| shard.case_at(index))
                     .collect();
                 assert!((0..cases).all(|case| shard.has(case) == own.contains(&case)));
+                for (index, &case) in (0..).zip(&own) {
+                    assert_eq!(shard.index_of(case), index);
+                }
                 dealt.extend(own);
             }
             dealt.sort_unstable();

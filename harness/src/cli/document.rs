@@ -125,8 +125,8 @@ pub(super) fn format_of(value: &Value) -> Option<&str> {
     value.get("format").and_then(Value::as_str)
 }
 
-/// The files in a directory whose names end like those of documents, by name. Hidden ones may be
-/// half written.
+/// The regular files in a directory whose names end like those of documents, by name. Hidden ones
+/// may be half written, and a FIFO has no end.
 fn json_files_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |error: std::io::Error| {
         let cause = driver::system_words(error);
@@ -137,8 +137,9 @@ fn json_files_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
-        if name.ends_with(b".json") && !name.starts_with(b".") {
-            files.push(entry.path());
+        let path = entry.path();
+        if name.ends_with(b".json") && !name.starts_with(b".") && path.is_file() {
+            files.push(path);
         }
     }
     files.sort();

@@ -30,6 +30,7 @@ use crate::shard::Shard;
 use crate::sim::Assumptions;
 
 use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};
+use super::output_file::are_one;
 use super::{Failure, Verdict, wrong_usage};
 
 use repeat::repeat;
@@ -123,16 +124,17 @@ pub(super) struct Args {
     ///
     /// Case n is one of shard K if n modulo N is K - 1, so that all shards together are the
     /// campaign, whatever N is. They need nothing of each other. ubdlab fuzz merge adds up what
-    /// they print with --json.
+    /// they write with --result, or print with --json.
     #[arg(long, value_name = "K/N")]
     shard: Option<Shard>,
 
     /// Write down in FILE where the campaign is, and go on from there if FILE exists
     ///
     /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
-    /// The end result is as it would have been without interruption. FILE has to be that of the
-    /// command with the same options, but for --jobs, --out, --report and --json. It stays when the
-    /// campaign is finished: the command then prints the result again.
+    /// With --cases the end result is as it would have been without interruption; with --duration
+    /// it depends on the machine. FILE has to be that of the command with the same options, but for
+    /// --jobs, --out, --result, --report and --json. It stays when the campaign is finished: the
+    /// command then prints the result again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 
@@ -145,7 +147,9 @@ pub(super) struct Args {
 
     /// Write each finding into this directory
     ///
-    /// Shards may share it: with --shard the names say which one has found it.
+    /// Shards may share it: with --shard the names say which one has found it. Where a signal ends
+    /// a campaign with a --checkpoint, findings of which an earlier one may still come are
+    /// reported, and written by the command that goes on.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -206,6 +210,12 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Write the result as JSON to FILE, which is replaced when the campaign is finished
+    ///
+    /// It is what --json prints, for ubdlab fuzz merge. Ended early, FILE stays as it was.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repro", "catalogue"])]
+    result: Option<PathBuf>,
+
     /// Write a page with the story of each finding, or difference: one HTML file that needs nothing
     /// else
     #[arg(long, value_name = "FILE", conflicts_with = "catalogue")]
@@ -233,7 +243,7 @@ Examples:
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --driver kernel --duration 60s --out findings
   ubdlab fuzz --driver kernel --against linux-6.12 --duration 60s --out findings
-  ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --json >3.json
+  ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --result 3.json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --repro findings/kernel-flush-noop-lost-write.json --live 50
   ubdlab fuzz --catalogue --output docs/defects.md"
@@ -365,9 +375,32 @@ impl Args {
         let given = [
             ("--shard", self.shard.is_some()),
             ("--checkpoint", self.checkpoint.is_some()),
+            ("--result", self.result.is_some()),
         ];
         let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
         given.next().map(|(what, _)| what)
+    }
+
+    /// A file that would be replaced by two results. There need not be one yet.
+    fn file_twice(&self) -> Option<String> {
+        let files = [
+            ("--checkpoint", &self.checkpoint),
+            ("--report", &self.report),
+            ("--result", &self.result),
+        ];
+        let given = files
+            .iter()
+            .filter_map(|(option, file)| Some((option, file.as_deref()?)));
+        for (number, (option, file)) in given.clone().enumerate() {
+            let mut before = given.clone().take(number);
+            if let Some((other, _)) = before.find(|(_, other)| are_one(other, file)) {
+                let file = driver::shown(file);
+                return Some(format!(
+                    "{option}: found {file}, the file of {other}, expected another one"
+                ));
+            }
+        }
+        None
     }
 
     fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {

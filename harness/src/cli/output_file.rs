@@ -247,6 +247,25 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// Whether two results would be one file, whatever its names. There need not be one yet.
+pub(super) fn are_one(one: &Path, other: &Path) -> bool {
+    match (std::fs::metadata(one), std::fs::metadata(other)) {
+        (Ok(one), Ok(other)) => one.is_file() && is_same(&one, &other),
+        (Err(_), Err(_)) => {
+            let one = new_name(one);
+            one.is_some() && one == new_name(other)
+        }
+        _ => false,
+    }
+}
+
+/// The name that a new file at `target` gets, by its directory's own name.
+fn new_name(target: &Path) -> Option<PathBuf> {
+    let name = linked(target).ok()?;
+    let directory = directory_of(&name).canonicalize().ok()?;
+    Some(directory.join(name.file_name()?))
+}
+
 /// The directory in which a file of this name is.
 fn directory_of(name: &Path) -> &Path {
     match name.parent() {

@@ -9,6 +9,7 @@
 mod chain;
 pub mod checkpoint;
 mod dealer;
+mod fingerprint;
 pub mod finished;
 pub mod identity;
 pub mod merge;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Started};
 use crate::shard::Shard;
+use crate::shard::merge::add_up;
 
 use super::coverage::Coverage;
 use super::explore::{Explored, explore_watched};
@@ -47,6 +49,13 @@ pub enum Stop {
     Cases(u64),
     /// After this time; the number of cases then depends on the machine.
     Duration(Duration),
+}
+
+impl Stop {
+    /// Whether the time is up after so long.
+    fn is_time_up(self, elapsed_ns: u64) -> bool {
+        matches!(self, Stop::Duration(time) if Duration::from_nanos(elapsed_ns) >= time)
+    }
 }
 
 /// A campaign to be run.
@@ -98,6 +107,11 @@ pub trait Recipient {
     /// come.
     fn found(&mut self, findings: &[Finding]);
 
+    /// Gets, at the end, the findings of which an earlier one could still come, or that were cut
+    /// off. If the campaign was ended early, it `goes_on` from its state, and then has these or
+    /// earlier ones.
+    fn others(&mut self, findings: &[Finding], goes_on: bool);
+
     /// Every now and then: the campaign is in this state, from which it can go on. `is_last` says
     /// that this sitting has come to its end.
     fn may_keep(&mut self, is_last: bool, state: &dyn Fn() -> State);
@@ -138,6 +152,8 @@ pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<CampaignOutcom
 
         fn found(&mut self, _: &[Finding]) {}
 
+        fn others(&mut self, _: &[Finding], _: bool) {}
+
         fn may_keep(&mut self, _: bool, _: &dyn Fn() -> State) {}
     }
     run_from(
@@ -153,14 +169,17 @@ struct Time {
     started: Started,
     /// In earlier sittings, by the clock and of all threads together.
     before: (u64, u64),
+    /// Threads that were started.
     jobs: u64,
 }
 
 impl Time {
     fn so_far(&self) -> (u64, u64) {
         let now = self.started.elapsed_ns();
-        let (elapsed, of_jobs) = self.before;
-        (elapsed + now, of_jobs + now * self.jobs)
+        let (mut elapsed, mut of_jobs) = self.before;
+        add_up(&mut elapsed, now);
+        add_up(&mut of_jobs, now.saturating_mul(self.jobs));
+        (elapsed, of_jobs)
     }
 }
 
@@ -171,15 +190,20 @@ impl Time {
 /// See [`NoThread`]; `recipient` has been told what was found before.
 pub fn run_from(
     campaign: &Campaign,
-    state: State,
+    mut state: State,
     stop: StopSign,
     recipient: &mut dyn Recipient,
 ) -> Result<CampaignOutcome, NoThread> {
-    let time = Time {
+    let mut time = Time {
         started: clock::start(),
         before: (state.elapsed_ns, state.job_ns),
-        jobs: campaign.jobs as u64,
+        jobs: 0,
     };
+    if !campaign.stop.is_time_up(state.elapsed_ns) {
+        // What was cut off is run once more.
+        state.cut_off = None;
+    }
+    let ended_early = Arc::clone(&stop);
     let stop = match campaign.stop {
         Stop::Cases(_) => stop,
         Stop::Duration(duration) => {
@@ -198,26 +222,32 @@ pub fn run_from(
         run: run_of(campaign, &total),
     };
     let stuck = workers.work(campaign.jobs, &mut |event| {
-        if let Event::Done(index, chain) = event {
-            let new = total.add(index, chain);
-            dealer.pass(total.finished().frontier());
-            if !new.is_empty() {
-                recipient.found(&new);
+        match event {
+            Event::Started(threads) => time.jobs = threads,
+            Event::Quiet => {}
+            Event::Done(index, chain) => {
+                let new = total.add(index, chain);
+                dealer.pass(total.finished().frontier());
+                if !new.is_empty() {
+                    recipient.found(&new);
+                }
+                recipient.progress(total.finished().count());
             }
-            recipient.progress(total.finished().count());
         }
         let (elapsed, of_jobs) = time.so_far();
-        recipient.may_keep(false, &|| total.state(elapsed, of_jobs));
+        recipient.may_keep(false, &|| total.state(elapsed, of_jobs, false));
     })?;
+    let (elapsed_ns, job_ns) = time.so_far();
+    let is_time_up = campaign.stop.is_time_up(elapsed_ns);
+    let goes_on = ended_early() && !is_time_up && stuck.is_none();
     let mut others = total.others();
     if let Some(index) = stuck {
         let number = campaign.shard.case_at(index);
         let seed = campaign.seed.wrapping_add(number);
         others.push(self::stuck(number, seed, &campaign.subject));
     }
-    recipient.found(&others);
-    let (elapsed_ns, job_ns) = time.so_far();
-    recipient.may_keep(true, &|| total.state(elapsed_ns, job_ns));
+    recipient.others(&others, goes_on);
+    recipient.may_keep(true, &|| total.state(elapsed_ns, job_ns, is_time_up));
     let findings = total.certain().into_iter().chain(others).collect();
     let cases = total.finished().count();
     let sums = total.all_sums();
@@ -278,5 +308,19 @@ fn stuck(number: u64, seed: u64, subject: &Subject) -> Finding {
         case,
         violation,
         is_stuck: true,
+        is_untraced: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::DriverName;
+    use super::*;
+
+    #[test]
+    fn the_time_of_threads_is_that_of_those_that_were_started() {
+        let subject = Subject::healthy(DriverName::Ordered);
+        let outcome = run(&Campaign::of_cases(subject, 1, 1, 64), &|_| {}).unwrap();
+        assert_eq!(outcome.job_ns, outcome.elapsed_ns);
     }
 }

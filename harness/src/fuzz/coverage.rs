@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shard::merge::add_up;
+
 /// What is counted; all of it appears in the result, also at zero.
 const NAMES: &[&str] = &[
     "strategy_headroom",
@@ -148,7 +150,7 @@ impl Coverage {
     pub fn merge(&mut self, other: &Coverage) {
         for (name, &times) in &other.0 {
             match self.0.get_mut(name) {
-                Some(count) => *count += times,
+                Some(count) => add_up(count, times),
                 None => drop(self.0.insert(name.clone(), times)),
             }
         }

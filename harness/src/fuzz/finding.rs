@@ -21,6 +21,9 @@ pub struct Finding {
     pub violation: Violation,
     /// The case gives no sign any more: it can be neither shrunk nor told.
     pub is_stuck: bool,
+    /// The campaign was to end before the violation was traced: it is traced to nothing, and its
+    /// case may have defects that it does not need.
+    pub is_untraced: bool,
 }
 
 /// What two findings of one thing have in common: a campaign keeps the earliest of each.
@@ -35,6 +38,11 @@ impl Finding {
     /// Its place among the findings of a campaign: the earlier one is kept.
     pub fn place(&self) -> (u64, usize) {
         (self.number, self.switched_off.len())
+    }
+
+    /// Which of two findings of one key is kept: a traced one, then the earlier one.
+    pub fn rank(&self) -> (bool, (u64, usize)) {
+        (self.is_untraced, self.place())
     }
 }
 

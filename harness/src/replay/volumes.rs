@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::figures::counted;
-use crate::shard::merge::{Difference, OfShards, Shards, WrongShards};
+use crate::shard::merge::{Difference, OfShards, Shards, WrongShards, add_up};
 use crate::trace::Device;
 use crate::trace::notes::DeviceCounts;
 
@@ -297,11 +297,7 @@ impl VolumesResult {
         let total = self.replay.trace_volumes;
         let expected: u64 = self.shards.each().map(|shard| shard.share_of(total)).sum();
         let found = self.volumes.len() as u64;
-        let is_own = |volume: &Volume| {
-            let shard = volume.number % u64::from(self.shards.of) + 1;
-            let numbers = &self.shards.numbers;
-            volume.number < total && numbers.iter().any(|&number| u64::from(number) == shard)
-        };
+        let is_own = |volume: &Volume| volume.number < total && self.shards.have(volume.number);
         let in_order = |one: &Volume, next: &Volume| one.number < next.number;
         let are_all = found == expected
             && self.volumes.is_sorted_by(in_order)
@@ -339,7 +335,11 @@ impl VolumesResult {
 
     /// A number of each report, added up.
     pub fn sum(&self, number: impl Fn(&VolumeReport) -> u64) -> u64 {
-        self.reports().map(number).fold(0, u64::saturating_add)
+        let mut sum = 0;
+        for report in self.reports() {
+            add_up(&mut sum, number(report));
+        }
+        sum
     }
 }
 
@@ -360,7 +360,7 @@ impl OfShards for VolumesResult {
 
     fn take_in(&mut self, other: Self) {
         self.jobs = self.jobs.max(other.jobs);
-        self.elapsed_ns = self.elapsed_ns.saturating_add(other.elapsed_ns);
+        add_up(&mut self.elapsed_ns, other.elapsed_ns);
         self.volumes.extend(other.volumes);
         self.volumes.sort_by_key(|volume| volume.number);
     }

@@ -43,6 +43,13 @@ impl Shards {
         }
     }
 
+    /// Whether the case of this number is one of theirs.
+    pub fn have(&self, case: u64) -> bool {
+        let shard = case.checked_rem(u64::from(self.of)).map(|index| index + 1);
+        let number = shard.and_then(|shard| u32::try_from(shard).ok());
+        number.is_some_and(|number| self.numbers.binary_search(&number).is_ok())
+    }
+
     /// Its shards.
     pub fn each(&self) -> impl Iterator<Item = Shard> {
         let of = self.of;
@@ -115,6 +122,12 @@ pub trait OfShards: Sized {
 
     /// Takes in what came of other shards of the same work.
     fn take_in(&mut self, other: Self);
+}
+
+/// Adds to a number that a document has. It may say anything: the sum is at most the largest number
+/// that there is.
+pub fn add_up(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 /// Why results cannot be put together.

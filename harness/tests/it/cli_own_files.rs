@@ -107,6 +107,40 @@ fn a_page_is_written_over_nothing_that_its_command_reads() {
     assert!(sandbox.path("new/page.html").exists());
 }
 
+/// Neither of them need be there yet.
+#[test]
+fn a_campaign_has_no_file_for_two_results() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("directory")).unwrap();
+    symlink(sandbox.path("directory/x"), sandbox.path("link")).unwrap();
+    symlink(sandbox.path("directory"), sandbox.path("other")).unwrap();
+    for (checkpoint, page) in [
+        ("@directory/x", "@directory/x"),
+        ("@directory/x", "@link"),
+        ("@link", "@other/x"),
+    ] {
+        let args = [
+            "fuzz",
+            "--cases=1",
+            "--checkpoint",
+            checkpoint,
+            "--report",
+            page,
+        ];
+        let found = format!("ubdlab: --report: found {page}, the file of --checkpoint");
+        sandbox.fails(&args, 2, &format!("{found}, expected another one\n"));
+    }
+    sandbox.write("directory/x", "");
+    let args = [
+        "fuzz",
+        "--cases=1",
+        "--checkpoint=@link",
+        "--report=@directory/x",
+    ];
+    let found = "ubdlab: --report: found @directory/x, the file of --checkpoint";
+    sandbox.fails(&args, 2, &format!("{found}, expected another one\n"));
+}
+
 #[test]
 fn a_finding_is_not_replaced_by_its_page() {
     let sandbox = Sandbox::new();

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::fuzz_shards::TIMES;
 use crate::support::cli::{PROGRAM, Sandbox, output};
 use crate::support::peers::peer;
+use crate::support::waits::until;
 
 /// How many shards; also in `deploy/`.
 pub(crate) const SHARDS: u32 = 8;
@@ -43,11 +44,18 @@ pub(crate) fn in_one_piece(sandbox: &Sandbox) -> Value {
 }
 
 /// Waits until the first shard has written a checkpoint, and so is in the middle of its work.
-pub(crate) fn wait_for_a_checkpoint(campaign: &Path) {
+pub(crate) fn wait_for_a_checkpoint(campaign: &Path, mut still_runs: impl FnMut()) {
     let checkpoint = campaign.join(format!("1-of-{SHARDS}.checkpoint"));
-    while !checkpoint.exists() {
-        std::thread::yield_now();
-    }
+    until("the first shard has written a checkpoint", || {
+        still_runs();
+        checkpoint.exists()
+    });
+}
+
+/// What runs the shard has not ended.
+pub(crate) fn still_runs(child: &mut Child) {
+    let ended = child.try_wait().unwrap();
+    assert!(ended.is_none(), "it ended early: {ended:?}");
 }
 
 /// A cluster of this machine alone, whose daemons are children of this process.
@@ -96,9 +104,10 @@ impl Slurm {
                 .args(["--foreground", "--force"])
                 .args(munge),
         );
-        while !slurm.path("munge").exists() {
-            std::thread::yield_now();
-        }
+        until("munged has its socket", || {
+            slurm.assert_all_alive();
+            slurm.path("munge").exists()
+        });
         slurm.run_daemon(
             Command::new(slurmctld)
                 .arg("-D")
@@ -107,9 +116,10 @@ impl Slurm {
         );
         slurm.run_daemon(Command::new(slurmd).arg("-D").arg("-f").arg(&configuration));
         // A job waits for its node; before that, its command waits for the controller.
-        while !output(slurm.command("srun").arg("true")).status.success() {
+        until("the cluster runs a command", || {
             slurm.assert_all_alive();
-        }
+            output(slurm.command("srun").arg("true")).status.success()
+        });
         Some(slurm)
     }
 
@@ -218,7 +228,7 @@ fn slurm_runs_the_shards_again_that_were_killed() {
         .unwrap()
         .trim()
         .to_owned();
-    wait_for_a_checkpoint(&campaign);
+    wait_for_a_checkpoint(&campaign, || slurm.assert_all_alive());
     // The first task's job has a number of its own, and what it runs is its first step.
     let first = format!("{array}_1");
     let job = slurm.says(
@@ -245,34 +255,35 @@ fn slurm_runs_the_shards_again_that_were_killed() {
     slurm.assert_all_alive();
 }
 
-/// The process that runs the first shard.
-fn first_shard(campaign: &Path) -> Pid {
+/// The process that runs the first shard, if one does.
+fn first_shard_at_work(campaign: &Path) -> Option<Pid> {
     let shard = format!("1/{SHARDS}");
     let checkpoint = campaign.join(format!("1-of-{SHARDS}.checkpoint"));
-    loop {
-        for entry in std::fs::read_dir("/proc").unwrap() {
-            let path = entry.unwrap().path();
-            let Some(pid) = path
-                .file_name()
-                .and_then(|name| name.to_str()?.parse().ok())
-            else {
-                continue;
-            };
-            // It may have ended meanwhile.
-            let arguments = std::fs::read(path.join("cmdline")).unwrap_or_default();
-            let has = |it: &[u8]| {
-                arguments
-                    .split(|&byte| byte == 0)
-                    .any(|argument| argument == it)
-            };
-            let is_it = arguments.starts_with(PROGRAM.as_bytes())
-                && has(shard.as_bytes())
-                && has(checkpoint.as_os_str().as_encoded_bytes());
-            if is_it {
-                return Pid::from_raw(pid).unwrap();
-            }
-        }
-    }
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut pids = paths.filter_map(|path| {
+        let pid = path.file_name()?.to_str()?.parse().ok()?;
+        // It may have ended meanwhile.
+        let arguments = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let has = |it: &[u8]| {
+            let mut arguments = arguments.split(|&byte| byte == 0);
+            arguments.any(|argument| argument == it)
+        };
+        let is_it = arguments.starts_with(PROGRAM.as_bytes())
+            && has(shard.as_bytes())
+            && has(checkpoint.as_os_str().as_encoded_bytes());
+        is_it.then_some(pid)
+    });
+    pids.next().and_then(Pid::from_raw)
+}
+
+fn first_shard(campaign: &Path) -> Pid {
+    let mut found = None;
+    until("the first shard runs", || {
+        found = first_shard_at_work(campaign);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// An ssh that finds all machines here, with nothing of the environment but what every login has.
@@ -304,13 +315,22 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     command.env("PATH", path);
     command.arg(sandbox.path("hosts")).arg(SHARDS.to_string());
     command.arg(&campaign).args(OPTIONS);
-    command.env("UBDLAB", PROGRAM).env("HOME", sandbox.path(""));
+    // Says which shard it is asked to run before it does.
+    let starts = sandbox.path("starts");
+    let program = format!(
+        "#!/bin/sh\necho \"$*\" >>{}\nexec {PROGRAM} \"$@\"\n",
+        starts.display()
+    );
+    sandbox.write("ubdlab", program);
+    std::fs::set_permissions(sandbox.path("ubdlab"), Permissions::from_mode(0o755)).unwrap();
+    command.env("UBDLAB", sandbox.path("ubdlab"));
+    command.env("HOME", sandbox.path(""));
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    wait_for_a_checkpoint(&campaign);
+    let mut child = command.spawn().unwrap();
+    wait_for_a_checkpoint(&campaign, || still_runs(&mut child));
     kill_process(first_shard(&campaign), Signal::KILL).unwrap();
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -327,9 +347,13 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     let asked = std::fs::read_to_string(sandbox.path("ssh.log")).unwrap();
     let options = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4 other";
     assert!(asked.lines().any(|line| line == options), "{asked}");
-    // One line for each shard, and the first one's says that it took two.
-    let log = std::fs::read_to_string(campaign.join("parallel.log")).unwrap();
-    assert!(log.lines().count() > SHARDS as usize, "{log}");
+    let starts = std::fs::read_to_string(starts).unwrap();
+    let times = |shard: u32| {
+        let shard = format!(" --shard {shard}/{SHARDS} ");
+        starts.lines().filter(|line| line.contains(&shard)).count()
+    };
+    assert_eq!(times(1), 2, "it was killed once: {starts}");
+    assert!((2..=SHARDS).all(|shard| times(shard) == 1), "{starts}");
 }
 
 /// Without any scheduler: what ends early leaves no result, and the next run goes on from there.
@@ -348,7 +372,7 @@ fn a_shard_leaves_its_result_whole_or_not_at_all() {
         command
     };
     let mut child = shard().spawn().unwrap();
-    wait_for_a_checkpoint(&campaign);
+    wait_for_a_checkpoint(&campaign, || still_runs(&mut child));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
     let names = || {
@@ -363,6 +387,94 @@ fn a_shard_leaves_its_result_whole_or_not_at_all() {
     assert_eq!(output(&mut shard()).status.code(), Some(0));
     assert_eq!(names(), ["1-of-8.checkpoint", "1-of-8.json"]);
     let mut wrong = shard();
-    assert_eq!(output(wrong.arg("--seed=7")).status.code(), Some(3));
+    assert_eq!(output(wrong.arg("--seed=7")).status.code(), Some(2));
     assert_eq!(names(), ["1-of-8.checkpoint", "1-of-8.json"]);
+    // It is no more private than the checkpoint.
+    let mode = |name: &str| {
+        let found = std::fs::metadata(campaign.join(name)).unwrap();
+        found.permissions().mode()
+    };
+    assert_eq!(mode("1-of-8.json"), mode("1-of-8.checkpoint"));
+    // What fails for another reason may not fail at the next try.
+    std::fs::remove_file(campaign.join("1-of-8.checkpoint")).unwrap();
+    std::fs::create_dir(campaign.join("1-of-8.checkpoint")).unwrap();
+    assert_eq!(output(&mut shard()).status.code(), Some(3));
+}
+
+/// A shell that is killed leaves its child, and the child leaves the result alone.
+#[test]
+fn a_killed_shell_leaves_nothing_half_written() {
+    let sandbox = Sandbox::new();
+    let campaign = sandbox.path("campaign");
+    let mut shard = Command::new(deploy().join("shard.sh"));
+    shard.args(["1", "8"]).arg(&campaign).args(OPTIONS);
+    shard.env("UBDLAB", PROGRAM).stdin(Stdio::null());
+    let mut child = shard.spawn().unwrap();
+    wait_for_a_checkpoint(&campaign, || still_runs(&mut child));
+    let program = first_shard(&campaign);
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    kill_process(program, Signal::KILL).unwrap();
+    let names = std::fs::read_dir(&campaign).unwrap();
+    let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+    let names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(names, ["1-of-8.checkpoint"]);
+}
+
+/// What Slurm is asked for when a shard has ended like this, in the N-th run of its task.
+fn requeued(status: u8, restarts: u32) -> bool {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("bin")).unwrap();
+    let requeued = sandbox.path("requeued");
+    for (name, does) in [
+        ("srun", format!("exit {status}")),
+        ("scontrol", format!("echo \"$@\" >{}", requeued.display())),
+    ] {
+        let name = format!("bin/{name}");
+        sandbox.write(&name, format!("#!/bin/sh\n{does}\n"));
+        std::fs::set_permissions(sandbox.path(&name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
+    let restarts = restarts.to_string();
+    let mut task = Command::new(deploy().join("slurm.sh"));
+    task.arg(sandbox.path("campaign")).env("PATH", path);
+    for (name, value) in [
+        ("SLURM_SUBMIT_DIR", "/"),
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_ARRAY_TASK_ID", "1"),
+        ("SLURM_ARRAY_TASK_COUNT", "8"),
+        ("SLURM_RESTART_COUNT", &restarts[..]),
+    ] {
+        task.env(name, value);
+    }
+    let ended = output(task.stdin(Stdio::null()));
+    assert_eq!(ended.status.code(), Some(status.into()), "{ended:?}");
+    let asked = std::fs::read_to_string(requeued);
+    asked.is_ok_and(|asked| asked == "requeue 7\n")
+}
+
+/// The kubelet's rule is a list in its manifest, Slurm's is in its script.
+#[test]
+fn what_may_go_well_at_the_next_try_is_tried_again_and_wrong_usage_is_not() {
+    let tries = [
+        (0, 0),
+        (2, 0),
+        (3, 0),
+        (3, 9),
+        (3, 10),
+        (143, 10),
+        (137, 999),
+        (137, 1000),
+    ];
+    let requeued = tries.map(|(status, restarts)| requeued(status, restarts));
+    assert_eq!(
+        requeued,
+        [false, false, true, true, false, true, true, false]
+    );
+    let manifest = std::fs::read_to_string(deploy().join("kubernetes.yaml")).unwrap();
+    let values: Vec<_> = manifest
+        .lines()
+        .filter(|line| line.contains("values:"))
+        .collect();
+    assert_eq!(values, ["          values: [2]"]);
 }

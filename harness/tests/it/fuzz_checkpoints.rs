@@ -1,14 +1,16 @@
 //! A campaign that is interrupted goes on from its checkpoint, and ends as if it had not been.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fuzz_shards::TIMES;
 use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
+use crate::support::waits::until;
 
 /// A campaign with findings, which takes a while.
 const CAMPAIGN: [&str; 6] = [
@@ -37,6 +39,15 @@ fn inode(file: &Path) -> Option<u64> {
     std::fs::metadata(file).ok().map(|found| found.ino())
 }
 
+/// The findings that were written, by their names. One that a kill has left half written is hidden.
+fn found(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(sandbox.path("found")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| !name.starts_with('.'));
+    let read = |name: String| (name.clone(), sandbox.read(&format!("found/{name}")));
+    names.map(read).collect()
+}
+
 /// Each sitting is ended as soon as it has written a checkpoint: by a signal that asks, or by one
 /// that does not.
 #[test]
@@ -58,9 +69,9 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         command.args(sandbox.args(&[&CAMPAIGN[..], &["--jobs=1", CHECKPOINT]].concat()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        while inode(&file) == before && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
+        until("it has written a checkpoint, or ended", || {
+            inode(&file) != before || child.try_wait().unwrap().is_some()
+        });
         // After a few sittings it may run to its end.
         if interrupted < 6 {
             kill_process(Pid::from_child(&child), signal).unwrap();
@@ -83,14 +94,29 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         sandbox.path("found").to_str().unwrap(),
     );
     assert_eq!(result(&ended.stdout), result(expected.as_bytes()));
-    for finding in std::fs::read_dir(whole.path("found")).unwrap() {
-        let name = format!("found/{}", finding.unwrap().file_name().to_str().unwrap());
-        assert_eq!(sandbox.read(&name), whole.read(&name), "{name}");
-    }
+    assert_eq!(found(&sandbox), found(&whole));
     // It is finished: the result again, with nothing run.
     let again = sandbox.run(&[&CAMPAIGN[..], &["--jobs=2", CHECKPOINT]].concat());
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(result(&again.stdout), result(&ended.stdout));
+}
+
+/// There is no time left for what was cut off, and so it stays as it was.
+#[test]
+fn a_campaign_whose_time_is_up_prints_its_result_again() {
+    let sandbox = Sandbox::new();
+    let args = ["fuzz", "--driver=linux-6.12", "--duration=1s", "--json"];
+    let args = [&args[..], &["--jobs=2", "--out=@found", CHECKPOINT]].concat();
+    let first = sandbox.run(&args);
+    assert_eq!(sandbox.text(&first.stderr), "");
+    assert_eq!(first.status.code(), Some(1));
+    let files = found(&sandbox);
+    let findings = result(&first.stdout)["findings"].as_array().unwrap().len();
+    assert_eq!(files.len(), findings, "each has a name of its own");
+    let again = sandbox.run(&args);
+    assert_eq!(result(&again.stdout), result(&first.stdout));
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(found(&sandbox), files);
 }
 
 #[test]
@@ -101,10 +127,11 @@ fn another_campaign_is_refused() {
     let kept = sandbox.read("checkpoint");
     let way_out = "nothing was changed: give --checkpoint another name, or remove the file to begin \
                    anew";
+    let said = |why: &str| format!("ubdlab: @checkpoint: {why}; {way_out}\n");
     let refuse = |args: &[&str], why: &str| {
-        let args = [&["fuzz", CHECKPOINT], args].concat();
-        sandbox.refuses(&args, &format!("@checkpoint: {why}; {way_out}"));
+        sandbox.fails(&[&["fuzz", CHECKPOINT], args].concat(), 2, &said(why));
     };
+    let damaged = |why: &str| sandbox.fails(&args, 3, &said(why));
     let other = "the checkpoint of another campaign";
     refuse(
         &["--cases=4", "--seed=2"],
@@ -123,6 +150,17 @@ fn another_campaign_is_refused() {
         "the checkpoint of another part of the campaign: shard: found 1/1, expected 1/2",
     );
     assert_eq!(sandbox.read("checkpoint"), kept);
+    let mut built: Value = serde_json::from_slice(&kept).unwrap();
+    built["cases_crc32c"] = 1.into();
+    let own: Value = serde_json::from_slice(&kept).unwrap();
+    sandbox.write("checkpoint", built.to_string());
+    refuse(
+        &["--cases=4"],
+        &format!(
+            "{other}: cases_crc32c, in which builds of the program differ: found 1, expected {}",
+            own["cases_crc32c"]
+        ),
+    );
     let none = "not a checkpoint of ubdlab fuzz";
     sandbox.write("checkpoint", &kept[..kept.len() / 2]);
     let output = sandbox.run(&args);
@@ -134,17 +172,13 @@ fn another_campaign_is_refused() {
         "{said}"
     );
     sandbox.write("checkpoint", "{}");
-    refuse(
-        &["--cases=4"],
-        &format!("{none}: found no format, expected \"ubdlab fuzz checkpoint 1\""),
-    );
+    damaged(&format!(
+        "{none}: found no format, expected \"ubdlab fuzz checkpoint 1\""
+    ));
     let mut many: Value = serde_json::from_slice(&kept).unwrap();
     many["state"]["finished"]["frontier"] = 5.into();
     sandbox.write("checkpoint", many.to_string());
-    refuse(
-        &["--cases=4"],
-        "finished: found 5 cases, expected at most 4",
-    );
+    damaged("finished: found 5 cases, expected at most 4");
     std::fs::remove_file(sandbox.path("checkpoint")).unwrap();
     std::fs::create_dir(sandbox.path("checkpoint")).unwrap();
     sandbox.refuses(
@@ -155,6 +189,61 @@ fn another_campaign_is_refused() {
         &["fuzz", "--cases=4", "--checkpoint=@missing/checkpoint"],
         "@missing/checkpoint: writing: there is no directory @missing",
     );
+}
+
+/// A file may say anything: what there cannot be is refused, and the largest numbers are added up.
+#[test]
+fn what_a_checkpoint_says_is_checked() {
+    let sandbox = Sandbox::new();
+    let subject = ["--driver=linux-6.12", "--defect=flush-noop", "--no-faults"];
+    let args = [&["fuzz", "--cases=12", CHECKPOINT], &subject[..]].concat();
+    assert_eq!(sandbox.run(&args).status.code(), Some(1));
+    let kept: Value = serde_json::from_slice(&sandbox.read("checkpoint")).unwrap();
+    let finding = &kept["state"]["findings"][0];
+    let (number, seed) = (
+        finding["number"].as_u64().unwrap(),
+        finding["seed"].as_u64().unwrap(),
+    );
+    let refuse = |change: &dyn Fn(&mut Value), why: &str| {
+        let mut changed = kept.clone();
+        change(&mut changed["state"]);
+        sandbox.write("checkpoint", changed.to_string());
+        let way_out = "nothing was changed: give --checkpoint another name, or remove the file to \
+                       begin anew";
+        sandbox.refuses(&args, &format!("@checkpoint: {why}; {way_out}"));
+    };
+    refuse(
+        &|state| state["finished"] = json!({ "frontier": 10, "beyond": [500, 501] }),
+        "finished.beyond: found 501, expected numbers below 12",
+    );
+    refuse(
+        &|state| state["findings"][0]["case"]["image"]["sectors"] = (1_u64 << 63).into(),
+        &format!(
+            "findings, seed {seed}: image.sectors: found 9223372036854775808, expected from 1 to \
+             1048576"
+        ),
+    );
+    refuse(
+        &|state| state["findings"][0]["number"] = 1_000_000.into(),
+        &format!("findings, seed {seed}: number: found 1000000, expected one below 12"),
+    );
+    refuse(
+        &|state| state["finished"] = json!({ "frontier": number, "beyond": [] }),
+        &format!("findings, seed {seed}: number: found {number}, expected that of a finished case"),
+    );
+    let mut large = kept.clone();
+    large["state"]["finished"]["frontier"] = 11.into();
+    large["state"]["findings"] = json!([]);
+    for field in ["host_operations", "crash_images", "elapsed_ns", "job_ns"] {
+        large["state"][field] = u64::MAX.into();
+    }
+    large["state"]["coverage"]["crash_kill"] = u64::MAX.into();
+    sandbox.write("checkpoint", large.to_string());
+    let output = sandbox.run(&[&args[..], &["--json"]].concat());
+    assert_eq!(sandbox.text(&output.stderr), "");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["host_operations"], u64::MAX);
+    assert_eq!(result["job_ns"], u64::MAX);
 }
 
 /// It is all that there is of a campaign under way, and does not grow with it.

@@ -10,6 +10,7 @@ use harness::fuzz::case::DriverName;
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
 use harness::shard::Shard;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::support::cli::Sandbox;
@@ -103,7 +104,12 @@ fn what_a_case_shows_does_not_depend_on_those_before_it() {
     };
     let alone = shown(8, 1);
     assert!(alone.len() > 1, "{alone:?}");
-    for after_others in shown(1, 8) {
+    let after_others = shown(1, 8);
+    assert!(
+        !after_others.is_empty(),
+        "none is the earliest of its thing"
+    );
+    for after_others in after_others {
         assert!(alone.contains(&after_others), "{after_others:?}");
     }
     let mut off = Vec::new();
@@ -157,8 +163,11 @@ fn what_the_program_prints_for_shards_is_merged() {
     for shard in 1..=3 {
         let option = format!("--shard={shard}/3");
         // Shards may share a directory of findings, also with their results.
-        let args = [&FINDS[..], &[&option, "--out=@results"]].concat();
-        printed(&sandbox, &args, &format!("results/{shard}.json"));
+        let file = format!("--result=@results/{shard}.json");
+        let args = [&FINDS[..], &[&option, "--out=@results", &file]].concat();
+        let text = printed(&sandbox, &args, "printed");
+        let written = sandbox.read(&format!("results/{shard}.json"));
+        assert_eq!(String::from_utf8(written).unwrap(), text);
     }
     let merged = [
         &["fuzz", "merge"][..],
@@ -189,6 +198,21 @@ fn what_the_program_prints_for_shards_is_merged() {
     assert!(!text.contains("shard"), "{text}");
     let page = String::from_utf8(sandbox.read("page")).unwrap();
     assert!(page.contains("This driver loses data"));
+}
+
+#[test]
+fn what_is_no_file_in_a_directory_of_results_is_passed_over() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.path("results/directory.json")).unwrap();
+    let fifo = sandbox.path("results/fifo.json");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let result = sandbox.succeeds(&["fuzz", "--cases=1", "--json"]);
+    sandbox.write("results/result.json", result);
+    let text = sandbox.succeeds(&["fuzz", "merge", "@results"]);
+    assert!(
+        text.starts_with("fuzzed     ordered with 1 case "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -224,7 +248,7 @@ fn results_that_are_not_all_of_one_campaign_are_refused() {
     );
     refuse(
         &["@other-cut"],
-        "@other-cut: a result of a campaign in 4 shards, expected one in 3, as @1 is",
+        "@other-cut: a result of another campaign than @1: found one in 4 shards, expected 3",
     );
     let mut ended: Value = serde_json::from_slice(&sandbox.read("3")).unwrap();
     ended["cases"] = json!(0);

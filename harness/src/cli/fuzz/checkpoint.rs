@@ -19,6 +19,9 @@ const CHECKPOINT: Expected = Expected {
     what: "a checkpoint of ubdlab fuzz",
 };
 
+/// The command line is that of another campaign than the file: it will be at the next try too.
+pub(super) struct Foreign(pub(super) String);
+
 /// Writes down where a campaign is.
 pub(super) struct CampaignCheckpoint<'a> {
     file: CheckpointFile<'a>,
@@ -35,16 +38,20 @@ impl<'a> CampaignCheckpoint<'a> {
         }
     }
 
-    /// Where `campaign` goes on from: what the file says or, if there is none, the beginning.
+    /// Where `campaign` goes on from: what the file says or, if there is none, the beginning. Or
+    /// what the command line differs in.
     ///
     /// # Errors
-    /// Why it cannot be read, or is of something else; that nothing can be written there.
-    pub(super) fn read(&self, campaign: &Campaign) -> Result<State, Failure> {
+    /// Why it cannot be read; that nothing can be written there.
+    pub(super) fn read(&self, campaign: &Campaign) -> Result<Result<State, Foreign>, Failure> {
         let Some(found) = self.file.read::<Checkpoint>()? else {
-            return Ok(State::default());
+            return Ok(Ok(State::default()));
         };
-        let state = found.state_of(campaign);
-        state.map_err(|why| self.file.refused(why))
+        match found.state_of(campaign) {
+            Ok(state) => Ok(Ok(state)),
+            Err(why) if why.is_of_another() => Ok(Err(Foreign(self.file.refused(why).0))),
+            Err(why) => Err(self.file.refused(why)),
+        }
     }
 
     /// Writes it if it is time, if this is the last time, and the first time at once.

@@ -9,9 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::fuzz::campaign::record::FindingRecord;
 use crate::fuzz::campaign::{Campaign, Finding, Recipient, State, Stop};
-use crate::fuzz::case::Case;
 use crate::fuzz::defect::CaseDefect;
-use crate::fuzz::violation::Kind;
 use crate::shard::Shard;
 
 use super::super::output_file::OutputFile;
@@ -38,7 +36,16 @@ impl Recipient for Keeper<'_> {
 
     fn found(&mut self, findings: &[Finding]) {
         for finding in findings {
-            self.keep(FindingRecord::of(finding.clone()));
+            self.keep(finding, true);
+        }
+    }
+
+    fn others(&mut self, findings: &[Finding], goes_on: bool) {
+        // The sitting that goes on writes them or earlier ones, also under other names: what this
+        // one wrote would stay beside that.
+        let writes = !goes_on || self.checkpoint.is_none();
+        for finding in findings {
+            self.keep(finding, writes);
         }
     }
 
@@ -74,9 +81,10 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn keep(&mut self, mut finding: FindingRecord) {
-        let writer = self.writer.as_mut();
-        match writer.map(|writer| writer.write(&finding.case, finding.violation.kind)) {
+    fn keep(&mut self, finding: &Finding, writes: bool) {
+        let mut finding = FindingRecord::of(finding.clone());
+        let writer = self.writer.as_mut().filter(|_| writes);
+        match writer.map(|writer| writer.write(&finding)) {
             None => {}
             Some(Ok(file)) => finding.file = Some(file),
             Some(Err(failure)) => self.give_up(failure),
@@ -97,6 +105,10 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// The most bytes of the defects and the kind in a name. A file system takes 255, and there is room
+/// for a shard, a number and the ending.
+const LONGEST_NAME: usize = 128;
+
 /// Writes findings into a directory, each under a name of its own.
 pub(super) struct Writer<'a> {
     directory: &'a Path,
@@ -115,20 +127,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes the case of a finding of this kind; where that is.
+    /// Writes the case of a finding; where that is.
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub(super) fn write(&mut self, case: &Case, kind: Kind) -> Result<PathBuf, Failure> {
-        let mut named = Vec::new();
+    pub(super) fn write(&mut self, finding: &FindingRecord) -> Result<PathBuf, Failure> {
+        let mut name = name_of(finding);
         if self.shard != Shard::WHOLE {
             let (number, of) = (self.shard.number(), self.shard.of());
-            named.push(format!("shard-{number}-of-{of}"));
+            name = format!("shard-{number}-of-{of}-{name}");
         }
-        named.extend(CaseDefect::names(&case.defects));
-        named.push(kind.name().to_owned());
-        let file = self.directory.join(self.another(named.join("-")) + ".json");
-        let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
+        let file = self.directory.join(self.another(name) + ".json");
+        let text = serde_json::to_string_pretty(&finding.case).map_err(Failure::operation)?;
         OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
         Ok(file)
     }
@@ -144,6 +154,19 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The name of a finding, without its shard and its number among those of its name: the defects
+/// that it needs, and its kind. Where the defects are not known, or too many, the seed is there.
+fn name_of(finding: &FindingRecord) -> String {
+    let kind = finding.violation.kind.name();
+    let mut named = CaseDefect::names(&finding.case.defects);
+    named.push(kind.to_owned());
+    let name = named.join("-");
+    match finding.is_untraced || finding.is_stuck || name.len() > LONGEST_NAME {
+        true => format!("seed-{}-{kind}", finding.seed),
+        false => name,
+    }
+}
+
 pub(super) fn progress(stop: Stop) -> ProgressBar {
     let (len, style) = match stop {
         Stop::Cases(cases) => (Some(cases), "{msg} {wide_bar} {pos}/{len}"),
@@ -156,4 +179,57 @@ pub(super) fn progress(stop: Stop) -> ProgressBar {
     bar.set_message("cases");
     interrupt::show(&bar);
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::linux::Defect;
+
+    use super::*;
+    use crate::fuzz::case::DriverName;
+    use crate::fuzz::generate::generate;
+    use crate::fuzz::subject::Subject;
+    use crate::fuzz::violation::{Kind, Violation};
+
+    #[test]
+    fn a_name_has_the_defects_that_are_needed_or_a_seed_and_room_for_the_rest() {
+        let all: Vec<_> = Defect::ALL
+            .iter()
+            .copied()
+            .map(CaseDefect::Kernel)
+            .collect();
+        let finding = |defects: &[CaseDefect]| {
+            let subject = Subject {
+                defects: defects.to_vec(),
+                ..Subject::healthy(DriverName::Linux612)
+            };
+            FindingRecord::of(Finding {
+                number: 6,
+                seed: 7,
+                switched_off: Vec::new(),
+                traced_to: defects.to_vec(),
+                case: generate(7, &subject),
+                violation: Violation::new(Kind::LostWrite, "then", "w"),
+                is_stuck: false,
+                is_untraced: false,
+            })
+        };
+        let one = finding(&[CaseDefect::Kernel(Defect::FlushNoop)]);
+        assert_eq!(name_of(&one), "flush-noop-lost-write");
+        let untraced = FindingRecord {
+            is_untraced: true,
+            ..one
+        };
+        assert_eq!(name_of(&untraced), "seed-7-lost-write");
+        assert_eq!(name_of(&finding(&all)), "seed-7-lost-write");
+        let directory = tempfile::tempdir().unwrap();
+        let shard = Shard::new(999_999, 1_000_000).unwrap();
+        let mut writer = Writer::new(directory.path(), shard);
+        for many in 1..=all.len() {
+            let finding = finding(&all[..many]);
+            for _ in 0..2 {
+                writer.write(&finding).unwrap();
+            }
+        }
+    }
 }

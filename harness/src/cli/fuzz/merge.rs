@@ -15,13 +15,14 @@ use super::search::report;
 
 /// Add up the results of all shards of a campaign
 ///
-/// Each result is what `ubdlab fuzz --shard K/N --json` has printed. All N have to be there, once,
-/// of one campaign and run to their end. The sum is what the campaign in one piece would have come
-/// to, but for the times: those of all shards are added.
+/// Each result is what `ubdlab fuzz --shard K/N` has written with --result, or printed with --json.
+/// All N have to be there, once, of one campaign and run to their end by one build of the program.
+/// The sum is what the campaign in one piece would have come to, but for the times: those of all
+/// shards are added.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  for k in 1 2 3; do ubdlab fuzz --cases 3000 --shard $k/3 --json >$k.json; done
+  for k in 1 2 3; do ubdlab fuzz --cases 3000 --shard $k/3 --result $k.json; done
   ubdlab fuzz merge 1.json 2.json 3.json
   ubdlab fuzz merge results --json --out findings --report campaign.html >campaign.json")]
 pub(super) struct Args {
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
         let mut writer = Writer::new(directory, Shard::WHOLE);
         for finding in &mut result.findings {
-            finding.file = Some(writer.write(&finding.case, finding.violation.kind)?);
+            finding.file = Some(writer.write(finding)?);
         }
     }
     report(&result, args.json, page)

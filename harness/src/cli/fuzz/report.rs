@@ -161,9 +161,10 @@ impl fmt::Display for Report<'_> {
 
 impl Report<'_> {
     fn tell(&self, f: &mut fmt::Formatter<'_>, finding: &FindingRecord) -> fmt::Result {
-        let shrunk = match finding.is_stuck {
-            true => "not shrunk:",
-            false => "shrunk to",
+        let shrunk = match (finding.is_stuck, finding.is_untraced) {
+            (true, _) => "not shrunk:",
+            (false, true) => "not traced to defects, with",
+            (false, false) => "shrunk to",
         };
         writeln!(
             f,

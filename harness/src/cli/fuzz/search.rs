@@ -12,10 +12,10 @@ use crate::shard::Shard;
 use super::super::driver_arg::DriverArg;
 use super::super::interrupt::{self, Interrupt};
 use super::super::output;
-use super::super::output_file::not_created;
+use super::super::output_file::{OutputFile, not_created};
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
-use super::checkpoint::CampaignCheckpoint;
+use super::checkpoint::{CampaignCheckpoint, Foreign};
 use super::keeper::Keeper;
 use super::report::Report;
 use super::{Args, quietly};
@@ -43,14 +43,20 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
+    if let Some(what) = args.file_twice() {
+        return Ok(wrong_usage(what));
+    }
     let checkpoint = args.checkpoint.as_deref().map(CampaignCheckpoint::new);
-    let page = PageFile::begin::<&Path>(
-        args.report.as_deref(),
-        None,
-        &args.checkpoint.as_deref().into_iter().collect::<Vec<_>>(),
-    )?;
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    if let Some(file) = &args.result {
+        // A place that takes no file is refused before the work.
+        drop(OutputFile::create(file)?);
+    }
     let state = match &checkpoint {
-        Some(checkpoint) => checkpoint.read(&campaign)?,
+        Some(checkpoint) => match checkpoint.read(&campaign)? {
+            Ok(state) => state,
+            Err(Foreign(what)) => return Ok(wrong_usage(what)),
+        },
         None => campaign::State::default(),
     };
     let interrupt = Interrupt::catch();
@@ -69,7 +75,14 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
     result.ended_by_signal = interrupt::signal();
     let verdict = report(&result, args.json, page)?;
     // What was found has been told by now.
-    failure.map_or(Ok(verdict), Err)
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if let (Some(file), None) = (&args.result, result.ended_by_signal) {
+        let text = serde_json::to_string_pretty(&result).map_err(Failure::operation)?;
+        OutputFile::create(file)?.write_whole(text + "\n")?;
+    }
+    Ok(verdict)
 }
 
 /// Prints a result, and writes its page.

@@ -85,6 +85,7 @@ impl Links {
                 case: *case,
                 violation,
                 is_stuck: false,
+                is_untraced: false,
             };
             let is_whole = self.look_into(&mut finding, watch);
             let needed = finding.traced_to.clone();
@@ -114,7 +115,10 @@ impl Links {
         finding.traced_to = case.defects.clone();
         (finding.case, finding.violation) = (case, violation);
         finding.case.found = Some(finding.violation.clone());
-        if stop() {
+        if stop() && !finding.case.defects.is_empty() {
+            // Nobody knows which of them are not needed.
+            finding.is_untraced = true;
+            finding.traced_to = Vec::new();
             return Some(false);
         }
         if !self.known.is_earliest(finding) {
@@ -140,4 +144,65 @@ fn off(all: &Subject, left: &Subject) -> Vec<CaseDefect> {
     defects
         .filter(|defect| !left.defects.contains(defect))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::linux::Defects;
+
+    use super::super::super::case::DriverName;
+    use super::super::super::parts::Unwatched;
+    use super::*;
+
+    /// Cuts off after having been asked this often.
+    struct After(u64);
+
+    impl Watch for After {
+        fn enter(&mut self, _: Part) {}
+
+        fn cuts_off(&mut self) -> bool {
+            self.0 = self.0.saturating_sub(1);
+            self.0 == 0
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_traced_as_in_the_whole_case_or_said_not_to_be() {
+        let kernel = Defects::LINUX_6_12.iter().map(CaseDefect::Kernel);
+        let subject = Subject {
+            defects: kernel.collect(),
+            ..Subject::healthy(DriverName::Linux612)
+        };
+        let run = |watch: &mut dyn Watch| {
+            let links = Links {
+                subject: subject.clone(),
+                shrinks: false,
+                known: Known::default(),
+            };
+            links.run(0, 8, watch)
+        };
+        let whole = run(&mut Unwatched);
+        let keys: Vec<Key> = whole.findings.iter().map(Finding::key).collect();
+        assert!(!whole.cut_off && keys.len() > 1, "{keys:?}");
+        let (mut untraced, mut asked) = (0, 1);
+        loop {
+            let part = run(&mut After(asked));
+            if !part.cut_off {
+                break;
+            }
+            for finding in &part.findings {
+                match finding.is_untraced {
+                    false => assert!(keys.contains(&finding.key()), "{finding:?}"),
+                    true => {
+                        untraced += 1;
+                        let cause = finding.violation.cause();
+                        assert!(keys.iter().any(|(known, _)| *known == cause), "{cause:?}");
+                        assert!(finding.traced_to.is_empty());
+                    }
+                }
+            }
+            asked += asked.div_ceil(3);
+        }
+        assert!(untraced > 0, "tracing was never cut off");
+    }
 }

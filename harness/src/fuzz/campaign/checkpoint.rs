@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Campaign;
 use super::identity::Identity;
+use super::record::WrongFinding;
 use super::total::State;
 use crate::shard::Shard;
-use crate::shard::merge::Difference;
+use crate::shard::merge::{Difference, Shards};
 
 /// What the document says first.
 pub const FORMAT: &str = "ubdlab fuzz checkpoint 1";
@@ -55,6 +56,24 @@ pub enum NotFromHere {
         /// How many the shard has.
         most: u64,
     },
+    /// A case is finished that is none of the shard's.
+    #[error("finished.beyond: found {found}, expected numbers below {most}")]
+    Beyond {
+        /// What it says.
+        found: u64,
+        /// How many cases the shard has.
+        most: u64,
+    },
+    /// There cannot be such a finding.
+    #[error(transparent)]
+    Finding(#[from] WrongFinding),
+}
+
+impl NotFromHere {
+    /// Whether the checkpoint is sound, and the command is that of another one.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, NotFromHere::Campaign(_) | NotFromHere::Shard { .. })
+    }
 }
 
 impl Checkpoint {
@@ -83,10 +102,39 @@ impl Checkpoint {
                 expected: campaign.shard,
             });
         }
-        let (found, most) = (self.state.finished.count(), campaign.cases_of_shard());
-        match found <= most {
-            true => Ok(self.state),
-            false => Err(NotFromHere::TooMany { found, most }),
+        let (finished, most) = (&self.state.finished, campaign.cases_of_shard());
+        let found = finished.count();
+        if found > most {
+            return Err(NotFromHere::TooMany { found, most });
         }
+        if let Some(&found) = finished.beyond().last().filter(|&&found| found >= most) {
+            return Err(NotFromHere::Beyond { found, most });
+        }
+        self.check_findings()?;
+        Ok(self.state)
+    }
+
+    fn check_findings(&self) -> Result<(), WrongFinding> {
+        let State {
+            finished,
+            findings,
+            uncertain,
+            cut_off,
+            ..
+        } = &self.state;
+        let shards = Shards::from(self.shard);
+        for finding in findings.iter().chain(uncertain) {
+            finding.check(&self.campaign, &shards)?;
+            let (number, index) = (finding.number, self.shard.index_of(finding.number));
+            if !finished.contains(index) {
+                let what = format!("number: found {number}, expected that of a finished case");
+                return Err(finding.wrong_for(what));
+            }
+        }
+        let of_cut_off = cut_off.iter().flat_map(|cut_off| &cut_off.findings);
+        for finding in of_cut_off {
+            finding.check(&self.campaign, &shards)?;
+        }
+        Ok(())
     }
 }

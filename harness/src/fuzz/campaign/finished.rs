@@ -46,6 +46,11 @@ impl Finished {
         &self.beyond
     }
 
+    /// Whether this one is.
+    pub fn contains(&self, index: u64) -> bool {
+        index < self.frontier || self.beyond.contains(&index)
+    }
+
     /// How many are.
     pub fn count(&self) -> u64 {
         self.frontier + self.beyond.len() as u64

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::defect::CaseDefect;
 use super::super::subject::Subject;
-use super::{Campaign, Stop};
+use super::{Campaign, Stop, fingerprint};
 use crate::shard::merge::Difference;
 
 /// All that what a campaign finds depends on.
@@ -15,6 +15,10 @@ use crate::shard::merge::Difference;
 pub struct Identity {
     /// The version of the program that ran it.
     pub version: String,
+    /// What tells builds of one version apart: the checksum of a few cases and of what comes of
+    /// them.
+    #[serde(default)]
+    pub cases_crc32c: u32,
     /// What is fuzzed.
     #[serde(flatten)]
     pub subject: Subject,
@@ -57,6 +61,7 @@ impl Identity {
     pub fn of(campaign: &Campaign) -> Identity {
         Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            cases_crc32c: fingerprint::of_this_build(),
             subject: campaign.subject.clone(),
             seed: campaign.seed,
             until: campaign.stop.into(),
@@ -69,6 +74,11 @@ impl Identity {
     /// The first thing in which it differs.
     pub fn same_as(&self, expected: &Identity) -> Result<(), Difference> {
         Difference::check("version", &self.version, &expected.version)?;
+        Difference::check(
+            "cases_crc32c, in which builds of the program differ",
+            &self.cases_crc32c,
+            &expected.cases_crc32c,
+        )?;
         let (found, wanted) = (&self.subject, &expected.subject);
         Difference::check("driver", &found.driver.name(), &wanted.driver.name())?;
         let names = |subject: &Subject| match subject.defects.is_empty() {

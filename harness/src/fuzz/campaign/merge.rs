@@ -1,15 +1,14 @@
 //! Adding up the results of shards. In whatever order and grouping they come, the sum is the same;
 //! that of all shards is the result of the campaign in one piece, times aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use driver::shown;
-
 use super::super::finding::Key;
-use super::record::FindingRecord;
+use super::super::violation::Cause;
+use super::record::{FindingRecord, WrongFinding};
 use super::result::{CampaignResult, FORMAT};
-use crate::shard::merge::{self, Difference, NotAdded, NotWhole, OfShards, Shards};
+use crate::shard::merge::{self, Difference, NotWhole, OfShards, Shards, WrongShards, add_up};
 
 impl OfShards for CampaignResult {
     const WORK: &'static str = "campaign";
@@ -28,13 +27,13 @@ impl OfShards for CampaignResult {
 
     fn take_in(&mut self, other: CampaignResult) {
         self.jobs = self.jobs.max(other.jobs);
-        self.cases += other.cases;
-        self.host_operations += other.host_operations;
-        self.crash_images += other.crash_images;
-        self.elapsed_ns += other.elapsed_ns;
-        self.job_ns += other.job_ns;
+        add_up(&mut self.cases, other.cases);
+        add_up(&mut self.host_operations, other.host_operations);
+        add_up(&mut self.crash_images, other.crash_images);
+        add_up(&mut self.elapsed_ns, other.elapsed_ns);
+        add_up(&mut self.job_ns, other.job_ns);
         self.compute_rate();
-        self.cases_with_findings += other.cases_with_findings;
+        add_up(&mut self.cases_with_findings, other.cases_with_findings);
         self.ended_by_signal = self.ended_by_signal.max(other.ended_by_signal);
         self.coverage.merge(&other.coverage);
         let findings = std::mem::take(&mut self.findings);
@@ -50,10 +49,14 @@ fn earliest(findings: impl Iterator<Item = FindingRecord>) -> Vec<FindingRecord>
         finding.file = None;
         let key = finding.key();
         let kept = earliest.get(&key);
-        if kept.is_none_or(|kept| finding.place() < kept.place()) {
+        if kept.is_none_or(|kept| finding.rank() < kept.rank()) {
             earliest.insert(key, finding);
         }
     }
+    // One that is not traced may be one that is, if that has its cause.
+    let traced = earliest.values().filter(|finding| !finding.is_untraced);
+    let causes: BTreeSet<Cause> = traced.map(|finding| finding.violation.cause()).collect();
+    earliest.retain(|(cause, _), finding| !finding.is_untraced || !causes.contains(cause));
     let mut earliest: Vec<FindingRecord> = earliest.into_values().collect();
     earliest.sort_by_key(FindingRecord::place);
     earliest
@@ -69,13 +72,8 @@ pub enum NoResult {
         found: String,
     },
     /// It has shards that there cannot be.
-    #[error("shards: found {found}, expected different numbers from 1 to {of}, in order")]
-    Shards {
-        /// What it says.
-        found: String,
-        /// How many there are.
-        of: u32,
-    },
+    #[error(transparent)]
+    Shards(#[from] WrongShards),
     /// The campaign was ended early.
     #[error(
         "found {cases} cases of {}, ended by signal {signal}: the same command with its --checkpoint \
@@ -97,14 +95,9 @@ pub enum NoResult {
         /// How many its shard has.
         expected: u64,
     },
-    /// A case cannot be run.
-    #[error("findings, seed {seed}: {what}")]
-    Case {
-        /// Its seed.
-        seed: u64,
-        /// Why.
-        what: String,
-    },
+    /// There cannot be such a finding.
+    #[error(transparent)]
+    Finding(#[from] WrongFinding),
 }
 
 fn shown_expected(expected: Option<u64>) -> String {
@@ -123,16 +116,9 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
             found: result.format.clone(),
         });
     }
-    if result.shards.check().is_err() {
-        let Shards { of, numbers } = &result.shards;
-        return Err(NoResult::Shards {
-            found: format!("{numbers:?} of {of}"),
-            of: *of,
-        });
-    }
+    result.shards.check()?;
     for finding in &result.findings {
-        let (seed, case) = (finding.seed, finding.case.check());
-        case.map_err(|what| NoResult::Case { seed, what })?;
+        finding.check(&result.campaign, &result.shards)?;
     }
     let (cases, expected) = (result.cases, result.expected_cases());
     if let Some(signal) = result.ended_by_signal {
@@ -153,54 +139,13 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
     }
 }
 
-/// Why results make no campaign.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoCampaign {
-    /// One is of the campaign in another number of shards.
-    #[error(
-        "{}: a result of a campaign in {found} shards, expected one in {expected}, as {} is",
-        shown(.file), shown(.first)
-    )]
-    OtherCut {
-        /// Which one.
-        file: PathBuf,
-        /// The one before it.
-        first: PathBuf,
-        /// The shards that it is cut into.
-        found: u32,
-        /// The shards that the others are cut into.
-        expected: u32,
-    },
-    /// They are not those of all shards of one campaign.
-    #[error(transparent)]
-    NotWhole(NotWhole),
-}
-
-impl From<NotWhole> for NoCampaign {
-    fn from(error: NotWhole) -> NoCampaign {
-        if let NotWhole::Other {
-            file, first, why, ..
-        } = &error
-            && let NotAdded::OtherCut { found, expected } = **why
-        {
-            return NoCampaign::OtherCut {
-                file: file.clone(),
-                first: first.clone(),
-                found,
-                expected,
-            };
-        }
-        NoCampaign::NotWhole(error)
-    }
-}
-
 /// The campaign that these results, with the files that they are from, are of.
 ///
 /// # Errors
 /// Which of them is of another campaign or is there twice, or which shards are missing.
 pub fn merge(
     results: impl IntoIterator<Item = (PathBuf, CampaignResult)>,
-) -> Result<CampaignResult, NoCampaign> {
+) -> Result<CampaignResult, NotWhole> {
     let mut sum = merge::merge(results)?;
     sum.findings = earliest(std::mem::take(&mut sum.findings).into_iter());
     Ok(sum)

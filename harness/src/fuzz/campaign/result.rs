@@ -24,7 +24,7 @@ pub struct CampaignResult {
     pub campaign: Identity,
     /// What it has of the campaign.
     pub shards: Shards,
-    /// Threads; of several shards, those of the one that had most.
+    /// Threads at most; of several shards, those of the one that had most.
     pub jobs: usize,
     /// Cases run, to their end.
     pub cases: u64,

@@ -1,16 +1,18 @@
 //! What a campaign has come to so far. Cases come in any order; a finding is certain when all cases
 //! before it are finished, for only then no earlier one of the same thing can come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::coverage::Coverage;
 use super::super::finding::{Finding, Key};
+use super::super::violation::Cause;
 use super::chain::Chain;
 use super::finished::Finished;
 use super::record::FindingRecord;
 use crate::shard::Shard;
+use crate::shard::merge::add_up;
 
 /// How much was done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,10 +30,17 @@ pub struct Sums {
 
 impl Sums {
     fn add(&mut self, chain: &Chain) {
-        self.host_operations += chain.host_operations;
-        self.crash_images += chain.crash_images;
-        self.cases_with_findings += u64::from(chain.has_finding);
+        add_up(&mut self.host_operations, chain.host_operations);
+        add_up(&mut self.crash_images, chain.crash_images);
+        add_up(&mut self.cases_with_findings, u64::from(chain.has_finding));
         self.coverage.merge(&chain.coverage);
+    }
+
+    fn add_all(&mut self, other: &Sums) {
+        add_up(&mut self.host_operations, other.host_operations);
+        add_up(&mut self.crash_images, other.crash_images);
+        add_up(&mut self.cases_with_findings, other.cases_with_findings);
+        self.coverage.merge(&other.coverage);
     }
 }
 
@@ -51,6 +60,20 @@ pub struct State {
     pub findings: Vec<FindingRecord>,
     /// Those before which a case is unfinished.
     pub uncertain: Vec<FindingRecord>,
+    /// What came of cases that were cut off, when the time of the campaign was up: there is none in
+    /// which they could be run once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<CutOff>,
+}
+
+/// What came of cases that were cut off.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CutOff {
+    /// How much was done of them.
+    #[serde(flatten)]
+    pub sums: Sums,
+    /// What they have shown.
+    pub findings: Vec<FindingRecord>,
 }
 
 type Findings = BTreeMap<Key, Finding>;
@@ -62,7 +85,7 @@ pub(super) struct Total {
     certain: Findings,
     uncertain: Findings,
     /// What came of cases that were cut off. They are not finished, and are run once more when the
-    /// campaign goes on.
+    /// campaign goes on, if there is time.
     of_cut_off: Sums,
     in_cut_off: Findings,
 }
@@ -73,14 +96,15 @@ impl Total {
             let findings = records.into_iter().map(Finding::from);
             findings.map(|finding| (finding.key(), finding)).collect()
         };
+        let cut_off = state.cut_off.unwrap_or_default();
         Total {
             shard,
             finished: state.finished,
             sums: state.sums,
             certain: findings(state.findings),
             uncertain: findings(state.uncertain),
-            of_cut_off: Sums::default(),
-            in_cut_off: Findings::new(),
+            of_cut_off: cut_off.sums,
+            in_cut_off: findings(cut_off.findings),
         }
     }
 
@@ -130,8 +154,8 @@ impl Total {
         in_order(new)
     }
 
-    /// Where it is after this time.
-    pub(super) fn state(&self, elapsed_ns: u64, job_ns: u64) -> State {
+    /// Where it is after this time, which may be all that there is.
+    pub(super) fn state(&self, elapsed_ns: u64, job_ns: u64, is_time_up: bool) -> State {
         let records = |findings: &Findings| {
             let findings = in_order(findings.values().cloned().collect());
             findings.into_iter().map(FindingRecord::of).collect()
@@ -143,11 +167,15 @@ impl Total {
             job_ns,
             findings: records(&self.certain),
             uncertain: records(&self.uncertain),
+            cut_off: is_time_up.then(|| CutOff {
+                sums: self.of_cut_off.clone(),
+                findings: records(&self.in_cut_off),
+            }),
         }
     }
 
     /// The findings that are not certain, when nothing more comes: what they say holds all the
-    /// same.
+    /// same. One that is not traced may be one that is, if that has its cause.
     pub(super) fn others(&self) -> Vec<Finding> {
         let mut others = self.uncertain.clone();
         for finding in self.in_cut_off.values() {
@@ -155,16 +183,17 @@ impl Total {
                 keep_earliest(&mut others, finding.clone());
             }
         }
+        let traced = others.values().filter(|finding| !finding.is_untraced);
+        let traced = traced.chain(self.certain.values());
+        let causes: BTreeSet<Cause> = traced.map(|finding| finding.violation.cause()).collect();
+        others.retain(|(cause, _), finding| !finding.is_untraced || !causes.contains(cause));
         in_order(others.into_values().collect())
     }
 
     /// How much was done, what was cut off included.
     pub(super) fn all_sums(&self) -> Sums {
-        let (mut sums, cut_off) = (self.sums.clone(), &self.of_cut_off);
-        sums.host_operations += cut_off.host_operations;
-        sums.crash_images += cut_off.crash_images;
-        sums.cases_with_findings += cut_off.cases_with_findings;
-        sums.coverage.merge(&cut_off.coverage);
+        let mut sums = self.sums.clone();
+        sums.add_all(&self.of_cut_off);
         sums
     }
 }
@@ -172,7 +201,7 @@ impl Total {
 fn keep_earliest(findings: &mut Findings, finding: Finding) {
     let key = finding.key();
     let kept = findings.get(&key);
-    if kept.is_none_or(|kept| finding.place() < kept.place()) {
+    if kept.is_none_or(|kept| finding.rank() < kept.rank()) {
         findings.insert(key, finding);
     }
 }
@@ -202,6 +231,7 @@ mod tests {
             case: generate(1, &Subject::healthy(DriverName::Ordered)),
             violation: Violation::new(kind, "then", "w"),
             is_stuck: false,
+            is_untraced: false,
         };
         Chain {
             has_finding: true,
@@ -243,11 +273,51 @@ mod tests {
         assert_eq!(total.all_sums().cases_with_findings, 5);
     }
 
+    /// There is no time left in which the cases that were cut off could be run once more.
+    #[test]
+    fn what_was_cut_off_when_the_time_was_up_stays() {
+        let mut total = Total::of(Shard::WHOLE, State::default());
+        total.add(0, with_finding(0));
+        let cut_off = |number| Chain {
+            cut_off: true,
+            host_operations: 10,
+            ..with_finding(number)
+        };
+        total.add(1, cut_off(1));
+        // Traced to nothing, as one of which a defect is known: it may be the same.
+        let mut untraced = cut_off(2);
+        untraced.findings[0].is_untraced = true;
+        let mut the_same = cut_off(4);
+        the_same.findings[0].is_untraced = true;
+        total.add(2, untraced);
+        total.add(4, the_same);
+        let shown = |total: &Total| -> Vec<u64> {
+            let others = total.others();
+            others.iter().map(|finding| finding.number).collect()
+        };
+        assert_eq!(shown(&total), [1, 2]);
+        let again = |is_time_up| {
+            let text = serde_json::to_string(&total.state(1, 1, is_time_up)).unwrap();
+            Total::of(Shard::WHOLE, serde_json::from_str(&text).unwrap())
+        };
+        let again_after = again(true);
+        assert_eq!(shown(&again_after), [1, 2]);
+        assert_eq!(again_after.all_sums().host_operations, 30);
+        assert_eq!(again_after.all_sums().cases_with_findings, 4);
+        let goes_on = again(false);
+        assert_eq!(shown(&goes_on), [0; 0]);
+        assert_eq!(goes_on.all_sums().cases_with_findings, 1);
+    }
+
     /// What there is to remember is the same after a few cases and after many.
     #[test]
     fn a_state_does_not_grow_with_the_number_of_cases() {
         let mut total = Total::of(Shard::WHOLE, State::default());
-        let len = |total: &Total| serde_json::to_string(&total.state(1, 1)).unwrap().len();
+        let len = |total: &Total| {
+            serde_json::to_string(&total.state(1, 1, false))
+                .unwrap()
+                .len()
+        };
         let mut early = 0;
         for eight in 0..5_000 {
             // Eight threads, of which the first is the last to end.

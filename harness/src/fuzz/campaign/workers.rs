@@ -35,6 +35,8 @@ pub(super) struct Workers<T> {
 
 /// What there is to be told of the work.
 pub(super) enum Event<T> {
+    /// This number of threads was started.
+    Started(u64),
     /// What came of the case at this index.
     Done(u64, T),
     /// For a while nothing came.
@@ -114,6 +116,7 @@ impl<T: Send + 'static> Workers<T> {
             }
         }
         drop(results);
+        tell(Event::Started(watched.len() as u64));
         loop {
             match received.recv_timeout(look) {
                 Ok((index, result)) => tell(Event::Done(index, result)),

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use userhelper::real_files::{RealHost, free_space};
 
 /// What hangs that long will not end, however busy the machine is.
-const TOO_LONG: Duration = Duration::from_secs(600);
+pub(crate) const TOO_LONG: Duration = Duration::from_secs(600);
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
 

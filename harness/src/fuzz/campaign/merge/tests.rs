@@ -31,9 +31,15 @@ fn subject() -> Subject {
 fn finding(number: u64, which: usize) -> FindingRecord {
     let subject = subject();
     let kind = [Kind::LostWrite, Kind::Zeros, Kind::Foreign][which % 3];
-    let traced_to = vec![subject.defects[which / 3 % 2]];
     let mut case = generate(number, &subject);
-    case.defects.clone_from(&traced_to);
+    // Some are not traced.
+    let traced_to = match which {
+        0..=5 => vec![subject.defects[which / 3]],
+        _ => Vec::new(),
+    };
+    if which <= 5 {
+        case.defects.clone_from(&traced_to);
+    }
     FindingRecord::of(Finding {
         number,
         seed: number,
@@ -42,6 +48,7 @@ fn finding(number: u64, which: usize) -> FindingRecord {
         case,
         violation: Violation::new(kind, "then", format!("in case {number}")),
         is_stuck: false,
+        is_untraced: which > 5,
     })
 }
 
@@ -57,6 +64,7 @@ fn result(shard: Shard, found: &[(usize, u64)]) -> CampaignResult {
         format: FORMAT.to_owned(),
         campaign: Identity {
             version: "9.8.7".into(),
+            cases_crc32c: 654,
             subject: subject(),
             seed: 0,
             until: Until::Cases(CASES),
@@ -87,7 +95,7 @@ fn text(result: &CampaignResult) -> String {
 
 /// What the shards of a campaign find.
 fn campaign() -> impl Strategy<Value = Vec<CampaignResult>> {
-    let of_shard = prop::collection::vec((0..6_usize, 0..10_u64), 0..5);
+    let of_shard = prop::collection::vec((0..9_usize, 0..10_u64), 0..5);
     prop::collection::vec(of_shard, 1..8).prop_map(|found| {
         let of = found.len() as u32;
         let shards = (1..).zip(found);
@@ -133,7 +141,14 @@ proptest! {
         let merged = merge(files.zip(shards)).unwrap();
         for finding in &all {
             let kept = merged.findings.iter().find(|kept| kept.key() == finding.key());
-            prop_assert!(kept.unwrap().place() <= finding.place());
+            let is_traced = |it: &&FindingRecord| {
+                !it.is_untraced && it.violation.cause() == finding.violation.cause()
+            };
+            match kept {
+                Some(kept) => prop_assert!(kept.rank() <= finding.rank()),
+                // What it was traced to is there, or something else with its cause.
+                None => prop_assert!(finding.is_untraced && merged.findings.iter().any(|it| is_traced(&it))),
+            }
         }
         prop_assert_eq!(merged.shards, Shards { of: 1, numbers: vec![1] });
         prop_assert_eq!(merged.cases, CASES);
@@ -180,7 +195,7 @@ fn what_is_missing_doubled_or_foreign_is_named() {
     );
     assert_eq!(
         refused([named(&[1, 2], 3), named(&[3], 4)].concat()),
-        "3.json: a result of a campaign in 4 shards, expected one in 3, as 1.json is"
+        "3.json: a result of another campaign than 1.json: found one in 4 shards, expected 3"
     );
     let differs = |change: fn(&mut Identity)| {
         let mut results = named(&[1, 2], 2);
@@ -195,6 +210,10 @@ fn what_is_missing_doubled_or_foreign_is_named() {
         (
             |it| it.version = "1.0".into(),
             "version: found 1.0, expected 9.8.7",
+        ),
+        (
+            |it| it.cases_crc32c = 3,
+            "cases_crc32c, in which builds of the program differ: found 3, expected 654",
         ),
         (
             |it| it.subject.driver = DriverName::Linux26,
@@ -243,11 +262,82 @@ fn what_was_not_run_to_its_end_is_no_result() {
     for numbers in [vec![], vec![0], vec![4], vec![2, 1], vec![1, 1]] {
         let mut result = whole();
         result.shards.numbers = numbers;
-        assert!(matches!(
-            check(&result),
-            Err(NoResult::Shards { of: 3, .. })
-        ));
+        assert!(matches!(check(&result), Err(NoResult::Shards(_))));
     }
+}
+
+#[test]
+fn a_finding_that_the_campaign_cannot_have_is_refused() {
+    let whole = || result(Shard::new(2, 3).unwrap(), &[(0, 3)]);
+    assert_eq!(check(&whole()), Ok(()));
+    let refused = |change: fn(&mut FindingRecord)| {
+        let mut result = whole();
+        change(&mut result.findings[0]);
+        check(&result).unwrap_err().to_string()
+    };
+    // It is the fourth case of the shard: cases are 1, 4, 7, 10.
+    for (change, message) in [
+        (
+            (|it| it.number = 9) as fn(&mut FindingRecord),
+            "findings, seed 10: number: found 9, expected that of a case of these shards of 3",
+        ),
+        (
+            |it| (it.number, it.seed) = (100, 100),
+            "findings, seed 100: number: found 100, expected one below 100",
+        ),
+        (
+            |it| it.seed = 11,
+            "findings, seed 11: seed: found 11, expected 10",
+        ),
+        (
+            |it| it.case.image.sectors = 1 << 63,
+            "findings, seed 10: image.sectors: found 9223372036854775808, expected from 1 to 1048576",
+        ),
+        (
+            |it| it.case.driver = DriverName::Linux26,
+            "findings, seed 10: case.driver: found linux-2.6, expected linux-6.12",
+        ),
+        (
+            |it| it.defects.clear(),
+            "findings, seed 10: defects: found none, expected flush-noop",
+        ),
+        (
+            |it| it.switched_off = vec![CaseDefect::Kernel(Defect::LastRunOffset)],
+            "findings, seed 10: defects: found last-run-offset, expected those of the campaign",
+        ),
+    ] {
+        assert_eq!(refused(change), message);
+    }
+    let requests = refused(|it| it.requests += 1);
+    assert!(
+        requests.starts_with("findings, seed 10: requests: found "),
+        "{requests}"
+    );
+}
+
+/// Documents may say anything.
+#[test]
+fn the_largest_numbers_are_added_up() {
+    let largest = |number| {
+        let mut result = result(Shard::new(number, 2).unwrap(), &[]);
+        let numbers = [
+            &mut result.cases,
+            &mut result.host_operations,
+            &mut result.crash_images,
+            &mut result.elapsed_ns,
+            &mut result.job_ns,
+            &mut result.cases_with_findings,
+        ];
+        for number in numbers {
+            *number = u64::MAX;
+        }
+        let counts = serde_json::json!({ "crash_kill": u64::MAX });
+        result.coverage = serde_json::from_value(counts).unwrap();
+        (PathBuf::from(number.to_string()), result)
+    };
+    let merged = merge([largest(1), largest(2)]).unwrap();
+    assert_eq!(merged.job_ns, u64::MAX);
+    assert_eq!(merged.coverage.count("crash_kill"), u64::MAX);
 }
 
 /// One that a later version has written, with more in it, and one of an earlier one, with less.
