@@ -44,5 +44,5 @@ pub mod units;
 mod words;
 
 pub use date::since_1970;
-pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};
+pub use shown::{ManyLines, OneLine, is_control, shell_path, shell_word, shown};
 pub use words::{any_of, exact_count, plural, rounded_size, system_words};

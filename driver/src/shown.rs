@@ -37,6 +37,14 @@ pub fn shell_word(path: &Path) -> String {
     }
 }
 
+/// The path of a file as one word of a shell's command line that no command takes for an option.
+pub fn shell_path(path: &Path) -> String {
+    match path.as_os_str().as_encoded_bytes().first() {
+        Some(b'-') => shell_word(&Path::new(".").join(path)),
+        _ => shell_word(path),
+    }
+}
+
 /// Whether a byte means itself in every shell.
 fn is_plain(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte)
@@ -180,5 +188,14 @@ mod tests {
         ] {
             assert_eq!(shell_word(Path::new(OsStr::from_bytes(path))), word);
         }
+    }
+
+    #[test]
+    fn a_path_is_no_option() {
+        let path = |path: &str| shell_path(Path::new(path));
+        assert_eq!(path("-out/a b"), "'./-out/a b'");
+        assert_eq!(path("-x"), "./-x");
+        assert_eq!(path("a-x"), "a-x");
+        assert_eq!(path(""), "''");
     }
 }

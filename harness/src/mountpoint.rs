@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use driver::{shell_word, system_words};
+use driver::{shell_path, system_words};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -82,7 +82,7 @@ fn left_over(directory: &Path) -> String {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     format!(
         "found a mount whose server was killed; this takes it away: {clear} {}",
-        shell_word(&directory)
+        shell_path(&directory)
     )
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
 use crate::host::{FileKind, HostError};
-use crate::shown::{shell_word, shown};
+use crate::shown::{shell_path, shown};
 use crate::units::{Bytes, FileOffset};
 use crate::{exact_count, since_1970};
 
@@ -293,7 +293,7 @@ impl OpenError {
 fn way_out_of(error: &HeaderError, path: &Path) -> String {
     match error {
         HeaderError::HalfChanged { .. } => {
-            format!(": ubdlab image recover {} finishes that", shell_word(path))
+            format!(": ubdlab image recover {} finishes that", shell_path(path))
         }
         _ => String::new(),
     }
@@ -310,7 +310,7 @@ fn modified(backing: &Path, cow: &Path, found: i64, expected: u32) -> String {
 
 /// What to do about a backing file whose time has changed since the COW file was made.
 pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
-    let (backing, cow) = (shell_word(backing), shell_word(cow));
+    let (backing, cow) = (shell_path(backing), shell_path(cow));
     format!(
         "If nothing but its time has changed, `touch -d @{expected} {backing}` sets that back. If it is \
          another file with the same content, `ubdlab image rebase {cow} --backing {backing} \

@@ -17,6 +17,9 @@ pub(super) struct CheckpointFile<'a> {
     expected: Expected,
 }
 
+/// The command line is that of other work than the file: it will be at the next try too.
+pub(super) struct Foreign(pub(super) String);
+
 const WAY_OUT: &str = "give --checkpoint another name, or remove the file to begin anew";
 
 impl<'a> CheckpointFile<'a> {
@@ -53,6 +56,11 @@ impl<'a> CheckpointFile<'a> {
     pub(super) fn refused(&self, why: impl std::fmt::Display) -> Failure {
         let path = driver::shown(self.path);
         Failure(format!("{path}: {why}; nothing was changed: {WAY_OUT}"))
+    }
+
+    /// That it holds where other work has come to, and why.
+    pub(super) fn foreign(&self, why: impl std::fmt::Display) -> Foreign {
+        Foreign(self.refused(why).0)
     }
 
     /// Replaces it, durably.

@@ -30,7 +30,7 @@ use crate::shard::Shard;
 use crate::sim::Assumptions;
 
 use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};
-use super::output_file::are_one;
+use super::output_file::found_twice;
 use super::{Failure, Verdict, wrong_usage};
 
 use repeat::repeat;
@@ -383,24 +383,11 @@ impl Args {
 
     /// A file that would be replaced by two results. There need not be one yet.
     fn file_twice(&self) -> Option<String> {
-        let files = [
-            ("--checkpoint", &self.checkpoint),
-            ("--report", &self.report),
-            ("--result", &self.result),
-        ];
-        let given = files
-            .iter()
-            .filter_map(|(option, file)| Some((option, file.as_deref()?)));
-        for (number, (option, file)) in given.clone().enumerate() {
-            let mut before = given.clone().take(number);
-            if let Some((other, _)) = before.find(|(_, other)| are_one(other, file)) {
-                let file = driver::shown(file);
-                return Some(format!(
-                    "{option}: found {file}, the file of {other}, expected another one"
-                ));
-            }
-        }
-        None
+        found_twice(&[
+            ("--checkpoint", self.checkpoint.as_deref()),
+            ("--report", self.report.as_deref()),
+            ("--result", self.result.as_deref()),
+        ])
     }
 
     fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {

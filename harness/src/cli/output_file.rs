@@ -247,8 +247,25 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// That two of these options, of which each has the name of a file that is written, have the same
+/// one.
+pub(super) fn found_twice(files: &[(&str, Option<&Path>)]) -> Option<String> {
+    let mut before: Vec<(&str, &Path)> = Vec::new();
+    for &(option, file) in files {
+        let Some(file) = file else { continue };
+        if let Some((other, _)) = before.iter().find(|(_, other)| are_one(other, file)) {
+            let file = driver::shown(file);
+            return Some(format!(
+                "{option}: found {file}, the file of {other}, expected another one"
+            ));
+        }
+        before.push((option, file));
+    }
+    None
+}
+
 /// Whether two results would be one file, whatever its names. There need not be one yet.
-pub(super) fn are_one(one: &Path, other: &Path) -> bool {
+fn are_one(one: &Path, other: &Path) -> bool {
     match (std::fs::metadata(one), std::fs::metadata(other)) {
         (Ok(one), Ok(other)) => one.is_file() && is_same(&one, &other),
         (Err(_), Err(_)) => {

@@ -45,14 +45,14 @@ impl MountedTree {
         Ok(data)
     }
 
+    /// Writes, and syncs if what is written has to be durable when it is answered.
     pub(super) fn write(
         &mut self,
         file: InodeNumber,
-        handle: u64,
         at: u64,
         data: Arc<[u8]>,
+        durable: bool,
     ) -> Result<u32, Errno> {
-        let durable = self.handle(handle).is_ok_and(|handle| handle.durable);
         let count = self.put(OperationKind::Write, file, at, data)?;
         if durable {
             self.sync(file)?;

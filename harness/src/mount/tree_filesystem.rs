@@ -267,17 +267,19 @@ impl Filesystem for TreeFilesystem {
         &self,
         _: &Request,
         ino: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         offset: u64,
         data: &[u8],
         _write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let data: Arc<[u8]> = data.into();
+        // Those of the open file, and what this write alone asks for (`RWF_DSYNC`).
+        let durable = is_durable(flags.0);
         self.ask(move |tree| {
-            written(reply, tree.write(number(ino), handle.0, offset, data));
+            written(reply, tree.write(number(ino), offset, data, durable));
         });
     }
 

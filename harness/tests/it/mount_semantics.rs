@@ -10,7 +10,7 @@ use harness::mount::Limits;
 use harness::sim::tree::{Recorded, TreeChange};
 use nix::fcntl::OFlag;
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use crate::support::cli::{Sandbox, output};
 use crate::support::peers::peer;
@@ -108,8 +108,17 @@ fn what_is_written_with_o_dsync_is_followed_by_a_sync() {
         let file = options.open(mounted.join("f")).unwrap();
         file.write_all_at(b"x", 7).unwrap();
     }
+    // Each write may ask for it by itself.
+    let file = options.custom_flags(0).open(mounted.join("f")).unwrap();
+    for flags in [ReadWriteFlags::DSYNC, ReadWriteFlags::SYNC] {
+        let data = std::io::IoSlice::new(b"y");
+        assert_eq!(pwritev2(&file, &[data], 9, flags), Ok(1));
+    }
+    file.write_all_at(b"z", 11).unwrap();
     use OperationKind::{CreateNew, SyncData, Write};
-    let expected = [CreateNew, Write, Write, SyncData, Write, SyncData];
+    let by_opening = [CreateNew, Write, Write, SyncData, Write, SyncData];
+    let by_write = [Write, SyncData, Write, SyncData, Write];
+    let expected = [&by_opening[..], &by_write].concat();
     assert_eq!(kinds(&mounted.end()), expected);
 }
 

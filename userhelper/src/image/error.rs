@@ -9,7 +9,7 @@ use driver::open::{ImageFormat, OpenError};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
-use driver::{exact_count, shell_word, shown};
+use driver::{exact_count, shell_path, shown};
 
 use crate::planner::PlanError;
 
@@ -91,7 +91,7 @@ pub enum ImageError {
     #[error(
         "{}: an interrupted {what} has to be finished first: ubdlab image recover {}",
         shown(.path),
-        shell_word(.path)
+        shell_path(.path)
     )]
     Unfinished {
         /// The image.
@@ -185,7 +185,7 @@ pub enum ImageError {
         "{}: interrupted: nothing is lost, and the resize is finished; space that nothing uses may \
          be left, which `ubdlab image check {} --repair` gives back",
         shown(.path),
-        shell_word(.path)
+        shell_path(.path)
     )]
     InterruptedFreeing {
         /// The image.

@@ -468,7 +468,7 @@ impl FindingReport {
 
 /// The command that checks what is in a file again.
 pub(super) fn repeating(file: &Path) -> String {
-    let word = driver::shell_word(file);
+    let word = driver::shell_path(file);
     format!("ubdlab crash --repro {word}")
 }
 

@@ -1,7 +1,7 @@
 //! `ubdlab ctl SOCKET resize`.
 
 use driver::units::Bytes;
-use driver::{OneLine, shell_word};
+use driver::{OneLine, shell_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::figures::size;
@@ -74,7 +74,7 @@ pub(super) fn run(
                 return Err(Failure(format!(
                     "interrupted: the resize goes on in the server, and `ubdlab ctl {} status` \
                      tells how far it is",
-                    shell_word(&whole.socket)
+                    shell_path(&whole.socket)
                 )));
             }
             Err(error) => return Err(lost(error)),

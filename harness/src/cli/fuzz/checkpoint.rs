@@ -8,7 +8,7 @@ use crate::fuzz::campaign::checkpoint::{Checkpoint, FORMAT};
 use crate::fuzz::campaign::{Campaign, State};
 
 use super::super::Failure;
-use super::super::checkpoint_file::CheckpointFile;
+use super::super::checkpoint_file::{CheckpointFile, Foreign};
 use super::super::document::Expected;
 
 /// Between two times that the file is written, at the least.
@@ -18,9 +18,6 @@ const CHECKPOINT: Expected = Expected {
     format: FORMAT,
     what: "a checkpoint of ubdlab fuzz",
 };
-
-/// The command line is that of another campaign than the file: it will be at the next try too.
-pub(super) struct Foreign(pub(super) String);
 
 /// Writes down where a campaign is.
 pub(super) struct CampaignCheckpoint<'a> {
@@ -49,7 +46,7 @@ impl<'a> CampaignCheckpoint<'a> {
         };
         match found.state_of(campaign) {
             Ok(state) => Ok(Ok(state)),
-            Err(why) if why.is_of_another() => Ok(Err(Foreign(self.file.refused(why).0))),
+            Err(why) if why.is_of_another() => Ok(Err(self.file.foreign(why))),
             Err(why) => Err(self.file.refused(why)),
         }
     }

@@ -71,7 +71,7 @@ impl Report<'_> {
 
 /// The command that repeats the case in a file.
 pub(super) fn repeating(file: &Path) -> String {
-    format!("ubdlab fuzz --repro {}", driver::shown(file))
+    format!("ubdlab fuzz --repro {}", driver::shell_path(file))
 }
 
 /// How many cases a kernel has lived, from which seed on.

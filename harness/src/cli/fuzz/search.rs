@@ -9,13 +9,14 @@ use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::report::fuzz_page;
 use crate::shard::Shard;
 
+use super::super::checkpoint_file::Foreign;
 use super::super::driver_arg::DriverArg;
 use super::super::interrupt::{self, Interrupt};
 use super::super::output;
 use super::super::output_file::{OutputFile, not_created};
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
-use super::checkpoint::{CampaignCheckpoint, Foreign};
+use super::checkpoint::CampaignCheckpoint;
 use super::keeper::Keeper;
 use super::report::Report;
 use super::{Args, quietly};

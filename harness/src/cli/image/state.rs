@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use driver::size::format_size;
-use driver::{shell_word, shown};
+use driver::{shell_path, shown};
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
 use userhelper::image::open::{Format, Trust};
@@ -62,7 +62,7 @@ fn to_be_extended(path: &Path, verdict: StockVerdict) -> Option<String> {
             let size = format_size(size);
             Some(format!(
                 "ubdlab image resize {} {size} --extend-backing makes the backing file as large",
-                shell_word(path)
+                shell_path(path)
             ))
         }
         _ => None,
@@ -89,7 +89,7 @@ pub(super) fn interrupted(path: &Path, info: &Info, format: Format) -> Option<St
         Format::Guess => ", if it is a COW file that you trust,",
         Format::Raw | Format::Cow => "",
     };
-    let recover = format!("ubdlab image recover {}{trusted}", shell_word(path));
+    let recover = format!("ubdlab image recover {}{trusted}", shell_path(path));
     match info.resize_in_progress {
         Some(size) => Some(format!("a resize to {size}: {recover} finishes it")),
         None if info.is_changing_backing() => Some(format!(
@@ -128,7 +128,7 @@ fn failed(error: ImageError, path: &Path, trust: Trust) -> Failure {
     match left.filter(Info::is_changing_backing) {
         None => Failure(error),
         Some(info) => {
-            let (stock, recover) = (stock_uml(&info), shell_word(path));
+            let (stock, recover) = (stock_uml(&info), shell_path(path));
             Failure(format!(
                 "{error}; nothing is lost. Half done is a change of the backing file: give the \
                  command again, or end the change with `ubdlab image recover {recover}`; until \

@@ -12,7 +12,7 @@ use crate::trace::Device;
 use crate::trace::notes::DeviceCounts;
 
 use super::super::Failure;
-use super::super::checkpoint_file::CheckpointFile;
+use super::super::checkpoint_file::{CheckpointFile, Foreign};
 use super::super::document::Expected;
 
 /// After the file was written it is left alone for at least this multiple of the time that writing
@@ -53,17 +53,17 @@ pub(super) struct VolumesKept<'a> {
 
 impl<'a> VolumesKept<'a> {
     /// What `found`, which was in `file`, says of this part of the replay of the listed volumes;
-    /// nothing if there was no file.
+    /// nothing if there was no file. Or that it is of another replay.
     ///
     /// # Errors
-    /// That it is of something else.
+    /// What is wrong with it.
     pub(super) fn new(
         part: Part,
         found: Option<VolumesDone>,
         file: Option<CheckpointFile<'a>>,
         started: Started,
         listed: &[(&Device, &DeviceCounts)],
-    ) -> Result<VolumesKept<'a>, Failure> {
+    ) -> Result<Result<VolumesKept<'a>, Foreign>, Failure> {
         let Part {
             replay,
             shard,
@@ -74,12 +74,15 @@ impl<'a> VolumesKept<'a> {
                 let index = usize::try_from(number).ok()?;
                 listed.get(index).map(|(device, _)| device.to_string())
             };
-            let checked = found.check(&replay, shard, name);
-            checked.map_err(|why| file.refused(why))?;
+            match found.check(&replay, shard, name) {
+                Ok(()) => {}
+                Err(why) if why.is_of_another() => return Ok(Err(file.foreign(why))),
+                Err(why) => return Err(file.refused(why)),
+            }
         }
         let mut done = found.unwrap_or_else(|| VolumesDone::nothing_of(replay, shard));
         done.jobs = done.jobs.max(jobs);
-        Ok(VolumesKept {
+        Ok(Ok(VolumesKept {
             before_ns: done.elapsed_ns,
             done,
             failed: Vec::new(),
@@ -87,7 +90,7 @@ impl<'a> VolumesKept<'a> {
             started,
             written: None,
             failure: None,
-        })
+        }))
     }
 
     pub(super) fn shard(&self) -> Shard {

@@ -16,12 +16,13 @@ use crate::trace::by_device::BYTES_OF_REQUEST;
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{ByDevice, Device, DeviceChoice, Devices, Known, MOST_DEVICES};
 
-use super::super::checkpoint_file::CheckpointFile;
+use super::super::checkpoint_file::{CheckpointFile, Foreign};
 use super::super::output;
+use super::super::output_file::found_twice;
 use super::super::page::PageFile;
 use super::super::progress::Shown;
 use super::super::reading::{Reading, Rereadable, files_of};
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, wrong_usage};
 use super::checkpoint::{Part, VolumesKept};
 use super::volumes_text::Text;
 use super::{Args, checkpoint, options_text};
@@ -32,6 +33,10 @@ type Listing = BTreeMap<Device, DeviceCounts>;
 /// Runs the command.
 pub(super) fn run(args: &Args, path: &Path, driver: ReplayDriver) -> Result<Verdict, Failure> {
     super::check_kind(path)?;
+    let (checkpoint, page) = (args.checkpoint.as_deref(), args.report.as_deref());
+    if let Some(what) = found_twice(&[("--checkpoint", checkpoint), ("--report", page)]) {
+        return Ok(wrong_usage(what));
+    }
     let trace = Rereadable::new(path)?;
     let read = [files_of(path), args.checkpoint.iter().cloned().collect()].concat();
     let page = PageFile::begin(args.report.as_deref(), args.out.as_deref(), &read)?;
@@ -50,7 +55,10 @@ pub(super) fn run(args: &Args, path: &Path, driver: ReplayDriver) -> Result<Verd
         shard: args.shard.unwrap_or(Shard::WHOLE),
         jobs: args.jobs(),
     };
-    let kept = VolumesKept::new(part, found.flatten(), file, started, &listed)?;
+    let kept = match VolumesKept::new(part, found.flatten(), file, started, &listed)? {
+        Ok(kept) => kept,
+        Err(Foreign(what)) => return Ok(wrong_usage(what)),
+    };
     let each = Each {
         args,
         path,

@@ -59,6 +59,13 @@ pub enum OtherVolumes {
     },
 }
 
+impl OtherVolumes {
+    /// Whether what is written down is sound, and the command is that of another replay.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, OtherVolumes::Replay(_) | OtherVolumes::Shard { .. })
+    }
+}
+
 impl VolumesDone {
     /// Of a replay that has not begun.
     pub fn nothing_of(replay: Identity, shard: Shard) -> VolumesDone {
