@@ -38,10 +38,8 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         | Defect::BackingSwitchClobbersV1V2
         | Defect::HeaderUnchecked
         | Defect::CreateNotAtomic
+        | Defect::FailedDiscardLeavesBits
         | Defect::MemoryPastTheBitmap => Seen,
-        Defect::FailedDiscardLeavesBits => {
-            SeenByTest("fuzz_running_kernel::what_a_failing_host_brings_out")
-        }
         Defect::LockLostOnClose => SeenByTest("image_peers::lock_lost"),
         Defect::FlushWrongFile => CannotShow("flush-noop hides it"),
         Defect::RequeueLosesBitmap => CannotShow("the pipe has room for all requests of a device"),

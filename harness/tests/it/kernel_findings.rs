@@ -1,6 +1,6 @@
 //! What was found on the running kernel and is kept under `docs/findings/`: each finding is judged
-//! again, without the kernel, and its story is what is printed there. `UPDATE_EXPECT=1` writes the
-//! stories anew.
+//! again, without the kernel, and named again. Its story is what is printed there.
+//! `UPDATE_EXPECT=1` writes the stories anew.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use driver::linux::Defect;
 use expect_test::expect_file;
 use harness::fuzz::running_kernel::{InColumn, OnKernel, on_kernel};
 use harness::kernel::finding::FindingFile;
+use harness::kernel::naming::explain;
 
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
@@ -31,8 +32,12 @@ fn what_the_running_kernel_was_seen_to_do_is_found_again_in_its_recording() {
         let violation = told.violation.as_ref();
         let found = finding.case.found.as_ref();
         let cause = |it: &harness::fuzz::violation::Violation| it.cause();
-        assert!(violation.is_some(), "{defect} does not show any more");
         assert_eq!(violation.map(cause), found.map(cause), "{defect}");
+        let violation = violation.unwrap_or_else(|| panic!("{defect} does not show any more"));
+        let (case, recordings) = (&finding.case, &finding.recordings);
+        let explained = explain(case, recordings, violation, finding.mending(), 1);
+        let named = explained.unwrap().defects();
+        assert_eq!(named, [defect], "{violation}");
         expect_file![findings.join(format!("{defect}.txt"))].assert_eq(&told.to_string());
     }
 }
