@@ -188,6 +188,16 @@ impl Double {
 
 /// The life of the case with that driver. Requests in flight together are served last ones first.
 fn recording() -> Recording {
+    recording_of(&case(), |double, in_flight| {
+        for &asked in in_flight.iter().rev() {
+            double.serves(asked);
+            double.ends(asked);
+        }
+    })
+}
+
+/// The life of a case with that driver. `serve` is given the requests in flight together.
+fn recording_of(case: &Case, serve: impl Fn(&mut Double, &[GuestRequest])) -> Recording {
     let mut disk = vec![0; (SECTORS * 512) as usize];
     Stamp::BACKING.fill(Sector(0), &mut disk);
     Stamp(1).fill(Sector(8), &mut disk[8 * 512..12 * 512]);
@@ -205,7 +215,7 @@ fn recording() -> Recording {
     let opened = GuestWord::Opened { sectors };
     double.witnessed.push(Witnessed::Guest(opened));
     let mut in_flight = Vec::new();
-    for deed in deeds(&case().lives[0], SECTORS, SEGMENT) {
+    for deed in deeds(&case.lives[0], SECTORS, SEGMENT) {
         match deed {
             Deed::Submit(asked) => {
                 let number = asked.number;
@@ -214,10 +224,8 @@ fn recording() -> Recording {
                 in_flight.push(asked);
             }
             _ => {
-                for asked in in_flight.drain(..).rev() {
-                    double.serves(asked);
-                    double.ends(asked);
-                }
+                serve(&mut double, &in_flight);
+                in_flight.clear();
             }
         }
     }
@@ -269,6 +277,29 @@ fn what_the_same_driver_does_agrees_in_every_operation() {
     let ended = recording.witnessed.iter().filter(is_end).count() as u64;
     assert_eq!(found.requests, ended);
     assert_eq!(found.sectors_read, 2 * SECTORS);
+}
+
+#[test]
+fn of_requests_that_ask_for_the_same_the_one_that_ends_first_was_served_first() {
+    let mut case = case();
+    // The guest makes three requests of each. The three of the second would go as one, too.
+    let read = Stimulus::Read {
+        start: 18,
+        count: 22,
+    };
+    case.lives[0].actions = vec![read, read, Stimulus::Drain];
+    let recording = recording_of(&case, |double, in_flight| {
+        let Some((&first, others)) = in_flight.split_first() else {
+            return;
+        };
+        double.serves(first);
+        double.ends(first);
+        others.iter().for_each(|&asked| double.serves(asked));
+        others.iter().for_each(|&asked| double.ends(asked));
+    });
+    let found = compare(&case, &recording, DriverName::Linux612).unwrap();
+    assert_eq!(found.difference, None);
+    assert_eq!(found.sectors_read, 2 * (SECTORS + 22));
 }
 
 #[test]
