@@ -437,6 +437,46 @@ fn what_the_host_has_told_the_kernel_it_tells_the_model() {
 }
 
 #[test]
+fn what_a_kernel_does_after_an_unread_header_is_not_compared() {
+    let whole = recording();
+    let header = find(&whole, "read", COW, find(&whole, "read", COW, 1) + 1);
+    let bitmap = find(&whole, "read", COW, header + 1);
+    let failed = |index| {
+        let mut recording = recording();
+        let record = at(&mut recording, index);
+        (record.done, record.errno) = (0, Some(5));
+        recording
+    };
+    assert_eq!(at(&mut failed(header), header).at, 0);
+    // It goes on with its memory's.
+    let found = compared(&failed(header));
+    assert_eq!(found.difference, None);
+    let cut_short = found.cut_short.unwrap();
+    assert!(
+        cut_short.contains("could not read the header"),
+        "{cut_short}"
+    );
+    // It may die of that.
+    let mut dead = failed(header);
+    dead.witnessed.truncate(header + 1);
+    dead.ending = Ending::Died("of a division".into());
+    assert_eq!(compared(&dead).cut_short, Some(cut_short));
+
+    // It refuses the device as the model does.
+    let mut refused = failed(header);
+    refused.witnessed.truncate(header + 1);
+    let not_opened = GuestWord::NotOpened { errno: 6 };
+    refused.witnessed.push(Witnessed::Guest(not_opened));
+    let found = compared(&refused);
+    assert_eq!((found.difference, found.cut_short), (None, None));
+
+    // An unread bitmap is noticed.
+    let found = difference(&failed(bitmap));
+    let model = "the model does not open the device: reading the bitmap: input/output error";
+    assert!(found.ends_with(model), "{found}");
+}
+
+#[test]
 fn a_difference_is_a_file_that_tells_its_story_without_a_kernel() {
     let mut recording = recording();
     let end = recording.witnessed.len();
