@@ -101,7 +101,9 @@ defects! {
     /// (up to December 2005). Fixed: it is recognised.
     V3WideLayout = 19, "v3-64-bit-layout";
     /// Switching the backing file of a V1 or V2 file writes a V3 header, which reaches over
-    /// its bitmap. 6.12 and 2.6. Fixed: the header keeps its version, and is synced.
+    /// its bitmap. 6.12 and 2.6. A header as 64-bit hosts wrote it becomes an ordinary V3 header
+    /// too. That loses nothing: no alignment puts the bitmap of the two at different places. Fixed:
+    /// the header keeps its version, and is synced.
     BackingSwitchClobbersV1V2 = 20, "backing-switch-clobbers-v1-v2";
     /// Sector size and alignment are believed, and divided by. 6.12 and 2.6. Fixed: refused.
     HeaderUnchecked = 21, "header-unchecked";

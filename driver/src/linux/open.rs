@@ -242,7 +242,7 @@ fn switch_backing<F: HostFile>(
     };
     let mtime = mtime as u32;
     let clobbers = defects.contains(Defect::BackingSwitchClobbersV1V2);
-    let new = match clobbers && header.version != Version::V3Wide {
+    let new = match clobbers {
         true => Header::v3(path, mtime, size, header.alignment),
         false => header.with_backing(path, mtime),
     }

@@ -42,6 +42,11 @@ const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
          2^32 seconds is above",
     ),
     (
+        "28, failed-header-read-is-success",
+        "after a read of the header that has failed, the kernel goes on with what its memory held; \
+         the model has no such memory, and refuses the device; seen on 6.1",
+    ),
+    (
         "a COW file without a readable header, taken for a raw disk",
         "the model has no raw disks, and refuses it",
     ),

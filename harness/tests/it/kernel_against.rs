@@ -188,6 +188,16 @@ impl Double {
 
 /// The life of the case with that driver. Requests in flight together are served last ones first.
 fn recording() -> Recording {
+    recording_of(&case(), |double, in_flight| {
+        for &asked in in_flight.iter().rev() {
+            double.serves(asked);
+            double.ends(asked);
+        }
+    })
+}
+
+/// The life of a case with that driver. `serve` is given the requests in flight together.
+fn recording_of(case: &Case, serve: impl Fn(&mut Double, &[GuestRequest])) -> Recording {
     let mut disk = vec![0; (SECTORS * 512) as usize];
     Stamp::BACKING.fill(Sector(0), &mut disk);
     Stamp(1).fill(Sector(8), &mut disk[8 * 512..12 * 512]);
@@ -205,7 +215,7 @@ fn recording() -> Recording {
     let opened = GuestWord::Opened { sectors };
     double.witnessed.push(Witnessed::Guest(opened));
     let mut in_flight = Vec::new();
-    for deed in deeds(&case().lives[0], SECTORS, SEGMENT) {
+    for deed in deeds(&case.lives[0], SECTORS, SEGMENT) {
         match deed {
             Deed::Submit(asked) => {
                 let number = asked.number;
@@ -214,10 +224,8 @@ fn recording() -> Recording {
                 in_flight.push(asked);
             }
             _ => {
-                for asked in in_flight.drain(..).rev() {
-                    double.serves(asked);
-                    double.ends(asked);
-                }
+                serve(&mut double, &in_flight);
+                in_flight.clear();
             }
         }
     }
@@ -269,6 +277,29 @@ fn what_the_same_driver_does_agrees_in_every_operation() {
     let ended = recording.witnessed.iter().filter(is_end).count() as u64;
     assert_eq!(found.requests, ended);
     assert_eq!(found.sectors_read, 2 * SECTORS);
+}
+
+#[test]
+fn of_requests_that_ask_for_the_same_the_one_that_ends_first_was_served_first() {
+    let mut case = case();
+    // The guest makes three requests of each. The three of the second would go as one, too.
+    let read = Stimulus::Read {
+        start: 18,
+        count: 22,
+    };
+    case.lives[0].actions = vec![read, read, Stimulus::Drain];
+    let recording = recording_of(&case, |double, in_flight| {
+        let Some((&first, others)) = in_flight.split_first() else {
+            return;
+        };
+        double.serves(first);
+        double.ends(first);
+        others.iter().for_each(|&asked| double.serves(asked));
+        others.iter().for_each(|&asked| double.ends(asked));
+    });
+    let found = compare(&case, &recording, DriverName::Linux612).unwrap();
+    assert_eq!(found.difference, None);
+    assert_eq!(found.sectors_read, 2 * (SECTORS + 22));
 }
 
 #[test]
@@ -403,6 +434,46 @@ fn what_the_host_has_told_the_kernel_it_tells_the_model() {
     let expected = "the kernel reads what request 1020 wrote to sector 120 in sector 120 for request \
                     1039, the model reads zeros in sector 120 for request 1039";
     assert!(found.ends_with(expected), "{found}");
+}
+
+#[test]
+fn what_a_kernel_does_after_an_unread_header_is_not_compared() {
+    let whole = recording();
+    let header = find(&whole, "read", COW, find(&whole, "read", COW, 1) + 1);
+    let bitmap = find(&whole, "read", COW, header + 1);
+    let failed = |index| {
+        let mut recording = recording();
+        let record = at(&mut recording, index);
+        (record.done, record.errno) = (0, Some(5));
+        recording
+    };
+    assert_eq!(at(&mut failed(header), header).at, 0);
+    // It goes on with its memory's.
+    let found = compared(&failed(header));
+    assert_eq!(found.difference, None);
+    let cut_short = found.cut_short.unwrap();
+    assert!(
+        cut_short.contains("could not read the header"),
+        "{cut_short}"
+    );
+    // It may die of that.
+    let mut dead = failed(header);
+    dead.witnessed.truncate(header + 1);
+    dead.ending = Ending::Died("of a division".into());
+    assert_eq!(compared(&dead).cut_short, Some(cut_short));
+
+    // It refuses the device as the model does.
+    let mut refused = failed(header);
+    refused.witnessed.truncate(header + 1);
+    let not_opened = GuestWord::NotOpened { errno: 6 };
+    refused.witnessed.push(Witnessed::Guest(not_opened));
+    let found = compared(&refused);
+    assert_eq!((found.difference, found.cut_short), (None, None));
+
+    // An unread bitmap is noticed.
+    let found = difference(&failed(bitmap));
+    let model = "the model does not open the device: reading the bitmap: input/output error";
+    assert!(found.ends_with(model), "{found}");
 }
 
 #[test]

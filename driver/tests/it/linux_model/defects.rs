@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::blk::{Request, Status, Tag};
-use driver::cow::{Geometry, HeaderError, Version};
+use driver::cow::{Geometry, Header, HeaderError, Version};
 use driver::host::HostFile;
 use driver::linux::{
     Death, Defect, Defects, FOREIGN_MEMORY, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, Step,
@@ -326,6 +326,32 @@ fn backing_switch_clobbers_the_bitmap_of_v1_and_v2() {
             let mut device = LinuxUbd::open(cow, backing(128), &other, defects).unwrap();
             let expected = if on { 109 } else { 1 };
             assert_eq!(read(&mut device, 9, 1), [expected], "{version}");
+        }
+    }
+}
+
+#[test]
+fn a_backing_switch_makes_an_ordinary_v3_of_a_64_bit_header_and_loses_nothing() {
+    for alignment in [512, 4096] {
+        for (on, defects) in on_and_off(Defect::BackingSwitchClobbersV1V2) {
+            let cow = image(Version::V3Wide, 128, alignment);
+            let mut device = open(&cow, 128, defects);
+            write(&mut device, 9, 1, 1);
+            device.close().unwrap();
+            let other = OpenSpec {
+                named_backing: Some(PathBuf::from("/other")),
+                ..spec()
+            };
+            // The opening that switches, and one that finds what it has left.
+            for _ in 0..2 {
+                let device = LinuxUbd::open(cow.clone(), backing(128), &other, defects);
+                assert_eq!(read(&mut device.unwrap(), 8, 3), [108, 1, 110]);
+                let left = Header::decode(&cow.content()).unwrap();
+                let expected = if on { Version::V3 } else { Version::V3Wide };
+                assert_eq!(left.version, expected);
+                assert_eq!(left.backing_path, b"/other");
+                assert_eq!((left.alignment, left.size), (alignment, Bytes(128 * 512)));
+            }
         }
     }
 }

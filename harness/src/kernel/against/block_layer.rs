@@ -8,8 +8,8 @@
 //!    one. The driver itself serves them in the order in which it has got them, each as a whole.
 //!    So the order is that of the recording: the next request is the one in flight whose
 //!    operations are those that the recording has next. Of several it is one of which the
-//!    recording has all operations, and that ends as the guest hears; of those the one with most
-//!    operations.
+//!    recording has all operations, before the guest hears of the end of one that it would be
+//!    served before, and that ends as the guest hears; of those the one with most operations.
 //! 3. *Merging.* Requests in flight that ask for the same of sectors that follow each other may
 //!    reach the driver as one, of at most as many sectors as its limits say. Each keeps its
 //!    segments, but for those that have no data. It ends when all of it has been done, and with

@@ -115,9 +115,8 @@ impl Comparing<'_> {
             let record = loop {
                 match rest.next() {
                     Some(Witnessed::Host(record)) => break record,
-                    // It has not ended yet.
                     Some(Witnessed::Guest(GuestWord::Ended { number, .. }))
-                        if chain.iter().any(|(it, _)| it == number) =>
+                        if self.ends_later(chain, *number) =>
                     {
                         return Ok(fit);
                     }
@@ -152,6 +151,14 @@ impl Comparing<'_> {
             fit.ask_no_more += usize::from(self.asks_no_more(one, rest.as_slice())?);
         }
         Ok(fit)
+    }
+
+    /// Whether a request cannot end while the driver is at these parts: it is one of theirs, or it
+    /// has others, which the driver serves after them.
+    fn ends_later(&self, chain: &[(u32, usize)], number: u32) -> bool {
+        let is_of_chain = chain.iter().any(|&(it, _)| it == number);
+        let waits = |it: &InFlight| !it.waiting.is_empty();
+        is_of_chain || self.in_flight.get(&number).is_some_and(waits)
     }
 
     /// Whether what a part asks for first is not in the rest of a recording, up to where the guest

@@ -16,6 +16,7 @@ use crate::sim::{SimFile, SimHost};
 
 use super::asked::Asked;
 use super::block_layer::{InFlight, Part, merged};
+use super::opening::HEADER_OF_MEMORY;
 use super::{Compared, Difference};
 
 /// The words for a model that asks for nothing.
@@ -71,6 +72,8 @@ pub(super) struct Comparing<'a> {
     pub(super) bitmap: Range<u64>,
     /// A header was written over that bitmap before it was read: see rule 4 of `opening`.
     pub(super) is_clobbered: bool,
+    /// The header could not be read when the device was opened: see rule 6 of `opening`.
+    pub(super) is_header_unread: bool,
     /// Files of the model's host, open to do to them what was done to the kernel's.
     pub(super) files: BTreeMap<String, SimFile>,
     /// What the guest was to do, by number.
@@ -112,6 +115,7 @@ impl<'a> Comparing<'a> {
             is_opened_anew: false,
             bitmap: 0..0,
             is_clobbered: false,
+            is_header_unread: false,
             files: BTreeMap::new(),
             asked: asked.unwrap_or_default(),
             in_flight: BTreeMap::new(),
@@ -309,6 +313,9 @@ impl<'a> Comparing<'a> {
             Ending::Endless(_) => "asks its host for more than the life can need".to_owned(),
             Ending::Astray { why, .. } => format!("has a guest that has gone astray: {why}"),
         };
+        if self.is_header_unread && self.phase == Phase::Opening {
+            return Err(Stop::CutShort(HEADER_OF_MEMORY));
+        }
         let is_dying = matches!(ending, Ending::Died(_)) && self.model_dies();
         if is_dying {
             return Ok(());

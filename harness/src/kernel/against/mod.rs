@@ -19,7 +19,8 @@
 //! error with which a device does not open. What a kernel's memory held where it did not belong to
 //! the driver: the bytes that are written past the end of a bitmap are passed over. Where such
 //! memory stands for bits, the comparison of a case ends, which is counted: after a short read of
-//! the bitmap, and in V1 and V2 at the sectors that have no bit in the file.
+//! the bitmap, and in V1 and V2 at the sectors that have no bit in the file. So it does where such
+//! memory stands for the header, after a read of it that has failed.
 
 mod answering;
 mod asked;

@@ -13,6 +13,9 @@
 //!    leaves such bits. Until the device is opened again, what is read of it is not compared.
 //! 5. *A raw disk.* Where the COW file alone is named, and its header cannot be read, Linux takes
 //!    the file for a raw disk, which the model has none of.
+//! 6. *A read of the header that fails.* Linux does not notice the error, and goes on with what its
+//!    memory held there (failed-header-read-is-success). The model refuses the device. Where the
+//!    kernel does not, the comparison ends.
 
 use std::collections::VecDeque;
 
@@ -31,6 +34,10 @@ use super::comparing::{Comparing, Phase, Stop, asks_for, differs};
 
 /// Rule 5.
 const RAW: &str = "the kernel takes the COW file for a raw disk, which the model has none of";
+
+/// Rule 6.
+pub(super) const HEADER_OF_MEMORY: &str =
+    "the kernel has not noticed that it could not read the header, and goes on with its memory's";
 
 /// The bits that a short read of the bitmap has not brought are what memory held.
 const HALF_A_BITMAP: &str = "a part of the bitmap is what the kernel's memory held";
@@ -54,6 +61,8 @@ impl Comparing<'_> {
         self.device = None;
         self.bitmap = 0..0;
         self.is_clobbered = false;
+        let is_unread = |record: &HostRecord| is_header_read(record) && record.errno.is_some();
+        self.is_header_unread = records.front().is_some_and(is_unread);
         self.files.clear();
         self.host.take_log();
         let mut expected = records.clone();
@@ -154,9 +163,7 @@ impl Comparing<'_> {
         self.is_opened_anew = false;
         let recorded = Asked::recorded(record).map_err(Stop::Wrong)?;
         let Some(device) = &self.device else {
-            let why = self.refused.as_deref().unwrap_or("nothing was opened");
-            let model = format!("does not open the device: {why}");
-            return Err(Stop::Differs(asks_for(recorded), model));
+            return Err(self.refuses(asks_for(recorded)));
         };
         let role = match record.path == COW {
             true => FileRole::Cow,
@@ -188,9 +195,7 @@ impl Comparing<'_> {
             format!("opens a device of {sectors}")
         };
         let Some(device) = &self.device else {
-            let why = self.refused.as_deref().unwrap_or("nothing was opened");
-            let model = format!("does not open the device: {why}");
-            return Err(Stop::Differs(opens(sectors), model));
+            return Err(self.refuses(opens(sectors)));
         };
         let capacity = device.capacity().0;
         if capacity != sectors {
@@ -198,6 +203,15 @@ impl Comparing<'_> {
         }
         self.phase = Phase::Serving;
         Ok(())
+    }
+
+    /// The model does not open the device, and the kernel does this.
+    fn refuses(&self, kernel: String) -> Stop {
+        if self.is_header_unread {
+            return Stop::CutShort(HEADER_OF_MEMORY);
+        }
+        let why = self.refused.as_deref().unwrap_or("nothing was opened");
+        Stop::Differs(kernel, format!("does not open the device: {why}"))
     }
 
     /// The guest cannot open the device.
