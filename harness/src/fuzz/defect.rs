@@ -49,6 +49,14 @@ impl CaseDefect {
         let names = defects.iter().map(|defect| defect.name().to_owned());
         names.collect()
     }
+
+    /// Their names in a sentence; `none` if there is none.
+    pub fn listed(defects: &[CaseDefect]) -> String {
+        match defects.is_empty() {
+            true => "none".to_owned(),
+            false => CaseDefect::names(defects).join(", "),
+        }
+    }
 }
 
 impl FromStr for CaseDefect {

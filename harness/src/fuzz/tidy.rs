@@ -11,9 +11,6 @@ use crate::sim::FileContent;
 /// The blocks that a host gives a file its space in.
 const BLOCK: u64 = 4096;
 
-/// Bits of a byte.
-const BITS: u64 = 8;
-
 /// Some of what is untidy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Places {
@@ -93,7 +90,7 @@ impl Untidy {
     /// Linux has it there. Of a file that no reader accepts nothing is known.
     pub(super) fn past_bitmap(file: &FileContent) -> Untidy {
         let past = CowFile::open(file).map(|cow| {
-            let bits_end = cow.layout.bitmap + cow.layout.sectors.div_ceil(BITS);
+            let bits_end = cow.layout.bits_end();
             let past = bytes_before_data(&cow, file).into_iter();
             Places::of(past.filter(|&at| at >= bits_end))
         });

@@ -159,6 +159,12 @@ impl Layout {
         })
     }
 
+    /// The end of the bytes in which sectors have their bits. It is past the bitmap's end where
+    /// that of V1 and V2 lacks a byte for the last sectors, which Linux has there.
+    pub fn bits_end(&self) -> u64 {
+        self.bitmap + self.bitmap_len.max(divide_up(self.sectors, BITS))
+    }
+
     /// Where the data of a sector is.
     pub fn place(&self, sector: u64) -> u64 {
         self.data + sector * SECTOR

@@ -24,7 +24,7 @@ use super::super::{Failure, Verdict, wrong_usage};
 use super::Args;
 use super::keeper::progress;
 use super::kernel::prepare;
-use super::report::{repeating, tell_lived};
+use super::report::{repeating, tell_early_end, tell_lived};
 
 /// Runs the campaign.
 pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failure> {
@@ -200,12 +200,7 @@ impl fmt::Display for Report {
             let cases = counted(*cases, "case");
             writeln!(f, "cut short  {cases}: {why}")?;
         }
-        if let Some(signal) = self.ended_by_signal {
-            writeln!(f, "ended      early, by signal {signal}")?;
-        }
-        if self.ended_by_error.is_some() {
-            writeln!(f, "ended      early, by an error")?;
-        }
+        tell_early_end(f, self.ended_by_signal, self.ended_by_error.is_some())?;
         match self.differences.len() {
             0 => writeln!(f, "found      no difference")?,
             found => writeln!(

@@ -27,7 +27,7 @@ use super::super::uml_programs::programs;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::against;
 use super::keeper::progress;
-use super::report::{repeating, tell_count, tell_lived};
+use super::report::{repeating, tell_count, tell_early_end, tell_lived};
 use super::{Args, ResizerArg};
 
 /// Cases, if nothing is said of them: a kernel lives tens of them in a second, and not thousands.
@@ -287,12 +287,7 @@ impl fmt::Display for Report {
             counted(self.crash_images, "image"),
             grouped((self.crash_images as f64 / seconds) as u64)
         )?;
-        if let Some(signal) = self.ended_by_signal {
-            writeln!(f, "ended      early, by signal {signal}")?;
-        }
-        if self.ended_by_error.is_some() {
-            writeln!(f, "ended      early, by an error")?;
-        }
+        tell_early_end(f, self.ended_by_signal, self.ended_by_error.is_some())?;
         tell_count(f, self.findings.len(), self.cases_with_findings)?;
         for finding in &self.findings {
             writeln!(

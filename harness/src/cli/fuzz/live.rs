@@ -18,6 +18,7 @@ use super::super::uml_programs::programs;
 use super::super::{Failure, Verdict};
 use super::keeper::progress;
 use super::repeat::read_finding_of_kernel;
+use super::report::tell_early_end;
 
 /// What it came to.
 #[derive(Serialize)]
@@ -42,13 +43,7 @@ impl fmt::Display for Report {
             self.shown,
             counted(self.tries, "time")
         )?;
-        if let Some(signal) = self.ended_by_signal {
-            writeln!(f, "ended      early, by signal {signal}")?;
-        }
-        match self.ended_by_error {
-            Some(_) => writeln!(f, "ended      early, by an error"),
-            None => Ok(()),
-        }
+        tell_early_end(f, self.ended_by_signal, self.ended_by_error.is_some())
     }
 }
 

@@ -91,6 +91,21 @@ pub(super) fn tell_lived(
     )
 }
 
+/// What has ended a campaign before it came to its end, if anything has.
+pub(super) fn tell_early_end(
+    f: &mut fmt::Formatter<'_>,
+    signal: Option<u8>,
+    by_error: bool,
+) -> fmt::Result {
+    if let Some(signal) = signal {
+        writeln!(f, "ended      early, by signal {signal}")?;
+    }
+    match by_error {
+        true => writeln!(f, "ended      early, by an error"),
+        false => Ok(()),
+    }
+}
+
 /// How many violations were found, in how many cases.
 pub(super) fn tell_count(f: &mut fmt::Formatter<'_>, violations: usize, cases: u64) -> fmt::Result {
     match violations {
@@ -131,9 +146,7 @@ impl fmt::Display for Report<'_> {
             grouped(result.crash_images_per_second_and_job as u64),
             counted(result.jobs as u64, "job")
         )?;
-        if let Some(signal) = result.ended_by_signal {
-            writeln!(f, "ended      early, by signal {signal}")?;
-        }
+        tell_early_end(f, result.ended_by_signal, false)?;
         let blind = result.coverage.blind_spots();
         let blind: Vec<_> = blind.filter(|name| !cannot_come(name, subject)).collect();
         if !blind.is_empty() {

@@ -38,9 +38,8 @@ pub(super) fn run(args: &Args, path: &Path, driver: ReplayDriver) -> Result<Verd
         return Ok(wrong_usage(what));
     }
     let trace = Rereadable::new(path)?;
-    let read = [files_of(path), args.checkpoint.iter().cloned().collect()].concat();
-    let page = PageFile::begin(args.report.as_deref(), args.out.as_deref(), &read)?;
-    let file = args.checkpoint.as_deref().map(checkpoint::file);
+    let page = PageFile::begin(page, args.out.as_deref(), &files_of(path))?;
+    let file = checkpoint.map(checkpoint::file);
     let found = file.as_ref().map(CheckpointFile::read).transpose()?;
     let started = clock::start();
     let listing = list(&trace, &args.reading)?;

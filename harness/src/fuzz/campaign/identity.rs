@@ -81,10 +81,7 @@ impl Identity {
         )?;
         let (found, wanted) = (&self.subject, &expected.subject);
         Difference::check("driver", &found.driver.name(), &wanted.driver.name())?;
-        let names = |subject: &Subject| match subject.defects.is_empty() {
-            true => "none".to_owned(),
-            false => CaseDefect::names(&subject.defects).join(", "),
-        };
+        let names = |subject: &Subject| CaseDefect::listed(&subject.defects);
         Difference::check("defects", &names(found), &names(wanted))?;
         Difference::check("resizer", &Json(&found.resizer), &Json(&wanted.resizer))?;
         Difference::check(

@@ -142,11 +142,8 @@ impl FindingRecord {
         let (found, expected) = (case.driver.name(), subject.driver.name());
         Difference::check("case.driver", &found, &expected).map_err(differs)?;
         Difference::check("requests", &self.requests, &case.requests()).map_err(differs)?;
-        let names = |defects: &[CaseDefect]| match defects.is_empty() {
-            true => "none".to_owned(),
-            false => CaseDefect::names(defects).join(", "),
-        };
-        let (found, expected) = (names(&self.defects), names(&case.defects));
+        let found = CaseDefect::listed(&self.defects);
+        let expected = CaseDefect::listed(&case.defects);
         Difference::check("defects", &found, &expected).map_err(differs)?;
         let named = [&self.defects, &self.traced_to, &self.switched_off];
         let mut named = named.into_iter().flatten();

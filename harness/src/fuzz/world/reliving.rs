@@ -46,9 +46,6 @@ pub struct Mending {
     pub memory: bool,
 }
 
-/// Bits of a byte.
-const BITS: u64 = 8;
-
 /// The sectors of a segment: a page of memory.
 const SECTORS_A_SEGMENT: u64 = 8;
 
@@ -299,8 +296,7 @@ impl Reliving<'_, '_, '_> {
         let bitmap_end = layout.bitmap + layout.bitmap_len;
         let are_words =
             record.len < SECTOR_SIZE && (layout.bitmap..=bitmap_end).contains(&record.at);
-        let bits_end = bitmap_end.max(layout.bitmap + layout.sectors.div_ceil(BITS));
-        let known = bits_end.saturating_sub(record.at) as usize;
+        let known = layout.bits_end().saturating_sub(record.at) as usize;
         if let Some(past) = words.get_mut(known..).filter(|_| are_words) {
             past.fill(0);
         }
