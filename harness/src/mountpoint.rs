@@ -1,17 +1,19 @@
 //! What every FUSE mount of ours has to do with its directory: to see whether it can be used, to
-//! say why not, and to take the mount away, also after SIGKILL (`unmounter`).
+//! mount on it or say why not, and to take the mount away, also after SIGKILL (`unmounter`).
 
+mod mount;
+mod mounting;
 mod unmounter;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use driver::{shell_path, system_words};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
 
+pub(crate) use mount::{Ended, Mount};
+pub(crate) use mounting::Mounting;
 pub(crate) use unmounter::Unmounter;
 use unmounter::wait_for_another;
 
@@ -20,30 +22,6 @@ const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
 const HELPER: &str = "fusermount3";
-
-/// When the connection to the kernel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// It has.
-    Now,
-    /// When nobody has a file open any more, or this process ends.
-    WhenUnused,
-}
-
-/// Takes the mount away, whether it is in use or not.
-pub(crate) fn unmount_at_once(directory: &Path) -> Ended {
-    // To detach it takes the name away, and to force it ends the connection.
-    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
-    if unmount(directory, flags).is_ok() {
-        return Ended::Now;
-    }
-    let mut helper = Command::new(HELPER);
-    helper.args(["-u", "-z", "-q", "--"]).arg(directory);
-    helper.stdin(Stdio::null()).stdout(Stdio::null());
-    // There is nothing else that could be tried.
-    let _ = helper.stderr(Stdio::null()).status();
-    Ended::WhenUnused
-}
 
 /// The directory as an absolute path without links, if there is nothing in it. What another server
 /// has left there is waited for while its unmounter takes it away.

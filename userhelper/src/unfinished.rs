@@ -39,17 +39,17 @@ pub struct Undoable(u64);
 /// The number of the next [`Undoable`].
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Does what has to be undone before the process ends, by `act`, and enters `undo`, which tells
-/// whether there was something to undo. It has to be quick, and must not wait for other threads.
+/// Does what has to be undone before the process ends, by `act`, and enters what `act` gives beside
+/// its result. That undoes it, and tells whether there was something to undo. It has to be quick,
+/// and must not wait for other threads.
 ///
 /// # Errors
 /// What `act` says; nothing is entered then.
-pub fn do_undoably<T, E>(
-    act: impl FnOnce() -> Result<T, E>,
-    undo: impl FnOnce() -> bool + Send + 'static,
+pub fn do_undoably<T, U: FnOnce() -> bool + Send + 'static, E>(
+    act: impl FnOnce() -> Result<(T, U), E>,
 ) -> Result<(T, Undoable), E> {
     let mut entries = entries();
-    let done = act()?;
+    let (done, undo) = act()?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     entries.push(Entry::Done {
         number,

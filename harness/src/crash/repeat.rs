@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, never};
 use userhelper::unfinished;
 
-use crate::mount::{Come, Limits, MountedTree, TreeMount};
-use crate::mountpoint::{Unmounter, cleared, unmount_at_once};
+use crate::mount::{CannotMountTree, Come, Limits, MountedTree, TreeMount};
+use crate::mountpoint::{Unmounter, cleared};
 
 use super::cannot_crash::CannotCrash;
 use super::command::{CommandLine, Ran, Terms, run};
@@ -82,15 +82,13 @@ impl FindingFile {
         let cannot =
             |why: String| CannotCrash::Place(format!("{}: {why}", driver::shown(directory)));
         let directory = cleared(directory).map_err(cannot)?;
-        let of_the_signal = directory.clone();
-        let mounting = unfinished::do_undoably(
-            || TreeMount::on(&directory),
-            move || {
-                unmount_at_once(&of_the_signal);
-                true
-            },
-        );
-        let (mount, undoable) = mounting.map_err(|error| CannotCrash::Place(error.to_string()))?;
+        let mounting = unfinished::do_undoably(|| {
+            let mount = TreeMount::on(&directory)?;
+            let undo = mount.undo();
+            Ok((mount, undo))
+        });
+        let (mount, undoable) =
+            mounting.map_err(|error: CannotMountTree| CannotCrash::Place(error.to_string()))?;
         let unmounter = Unmounter::start(&directory);
         mounted();
         let mut tree = MountedTree::new(remains, limits);

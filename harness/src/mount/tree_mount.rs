@@ -1,16 +1,16 @@
 //! The mount of a simulated directory, from the kernel's call to the end.
 
-use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, SessionACL};
 
 use super::mounted_tree::MountedTree;
 use super::tree_filesystem::TreeFilesystem;
-use crate::mountpoint::{unmount_at_once, why_not};
+use crate::mountpoint::{Mount, Mounting, why_not};
 
 /// What the owner of the directory does for the kernel.
 pub type ForOwner = Box<dyn FnOnce(&mut MountedTree) + Send>;
@@ -23,11 +23,9 @@ const MOST_WAITING: usize = 256;
 /// to be the one that drops it.
 #[derive(Debug)]
 pub struct TreeMount {
-    directory: PathBuf,
+    mount: Arc<Mount>,
     session: Option<BackgroundSession>,
     asked: Receiver<ForOwner>,
-    /// Somebody else has unmounted it: what may be mounted there now is not ours.
-    is_gone: Cell<bool>,
 }
 
 /// What has come while a mount was served.
@@ -60,14 +58,22 @@ impl TreeMount {
             why: why_not(&error),
         };
         let (asks, asked) = bounded(MOST_WAITING);
-        let session = Session::new(TreeFilesystem { asked: asks }, directory, &config());
-        let session = session.map_err(cannot)?;
-        Ok(TreeMount {
-            directory: directory.to_owned(),
-            session: Some(session.spawn().map_err(cannot)?),
+        let filesystem = TreeFilesystem { asked: asks };
+        let mounted = mounting().mount(filesystem, directory, Config::default());
+        let (session, mount) = mounted.map_err(cannot)?;
+        let mut mounted = TreeMount {
+            mount: Arc::new(mount),
+            session: None,
             asked,
-            is_gone: Cell::new(false),
-        })
+        };
+        mounted.session = Some(session.spawn().map_err(cannot)?);
+        Ok(mounted)
+    }
+
+    /// What takes the mount away before the process ends, and tells whether it was there.
+    pub(crate) fn undo(&self) -> impl FnOnce() -> bool + Send + use<> {
+        let mount = Arc::clone(&self.mount);
+        move || mount.take_away().is_some()
     }
 
     /// Answers the kernel from `tree` until `until` or `also` has something, which is returned, or
@@ -82,10 +88,7 @@ impl TreeMount {
             select! {
                 recv(self.asked) -> asked => match asked {
                     Ok(answer) => answer(tree),
-                    Err(_) => {
-                        self.is_gone.set(true);
-                        return Some(Come::Unmounted);
-                    }
+                    Err(_) => return Some(Come::Unmounted),
                 },
                 recv(until) -> come => return come.ok().map(Come::Awaited),
                 recv(also) -> come => return come.ok().map(Come::Beside),
@@ -110,9 +113,7 @@ impl TreeMount {
 impl Drop for TreeMount {
     fn drop(&mut self) {
         // What is in flight ends with the connection, without an answer from us.
-        if !self.is_gone.get() {
-            unmount_at_once(&self.directory);
-        }
+        self.mount.take_away();
         // What waits to be answered is dropped, which lets the session go on to its end.
         let (_, nothing) = bounded(0);
         drop(std::mem::replace(&mut self.asked, nothing));
@@ -122,17 +123,14 @@ impl Drop for TreeMount {
     }
 }
 
-fn config() -> Config {
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("ubdlab".into()),
-        MountOption::DefaultPermissions,
-        MountOption::RW,
-    ];
-    // A command may act for several users; without root the kernel allows only its own.
-    config.acl = match rustix::process::geteuid().is_root() {
-        true => SessionACL::All,
-        false => SessionACL::Owner,
-    };
-    config
+fn mounting() -> Mounting {
+    Mounting {
+        // A command may act for several users; without root the kernel allows only its own.
+        for_whom: match rustix::process::geteuid().is_root() {
+            true => SessionACL::All,
+            false => SessionACL::Owner,
+        },
+        read_only: false,
+        executable: true,
+    }
 }

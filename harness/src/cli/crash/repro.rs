@@ -151,11 +151,15 @@ impl StandIn {
         let make = || {
             let mut outermost_first = made.iter().rev();
             let done = outermost_first.try_for_each(std::fs::create_dir);
-            done.inspect_err(|_| {
-                let _ = remove(&made);
-            })
+            match done {
+                Ok(()) => Ok(((), move || remove(&of_the_signal))),
+                Err(error) => {
+                    let _ = remove(&made);
+                    Err(error)
+                }
+            }
         };
-        let ((), undoable) = unfinished::do_undoably(make, move || remove(&of_the_signal))?;
+        let ((), undoable) = unfinished::do_undoably(make)?;
         Ok(StandIn {
             made,
             undoable: Some(undoable),

@@ -11,19 +11,18 @@
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use driver::{shown, system_words};
-use fuser::{Config, MountOption, Session, SessionACL};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use fuser::{Config, Session, SessionACL};
 use userhelper::unfinished::{self, Undoable};
 
-use crate::mountpoint::{Ended, Unmounter, cleared, unmount_at_once, why_not};
+use crate::mountpoint::{Ended, Mount, Mounting, Unmounter, cleared, why_not};
 
 use super::super::budget::Budget;
 use super::super::export::Export;
@@ -41,9 +40,6 @@ const MOST_READERS: usize = 4;
 #[derive(Debug)]
 pub struct Fuse {
     place: String,
-    /// As an absolute path without links.
-    directory: PathBuf,
-    ours: Arc<OnceLock<Identity>>,
     running: Option<Running>,
 }
 
@@ -105,13 +101,17 @@ impl Workers {
 
 /// The mount, until it is taken away, by us or by somebody else.
 #[derive(Debug)]
-struct Mounted(Mutex<Option<Undoable>>);
+struct Mounted {
+    mount: Arc<Mount>,
+    undoable: Mutex<Option<Undoable>>,
+}
 
 impl Mounted {
-    /// Takes it away by `act`, unless that has been done.
-    fn end<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
-        let mounted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        mounted.map(|mounted| unfinished::undo(mounted, act))
+    /// Takes it away, unless that has been done; how that ended, or that it had gone.
+    fn end(&self) -> Option<Option<Ended>> {
+        let mut undoable = self.undoable.lock().unwrap_or_else(PoisonError::into_inner);
+        let undoable = undoable.take()?;
+        Some(unfinished::undo(undoable, || self.mount.take_away()))
     }
 }
 
@@ -153,23 +153,19 @@ impl Fuse {
         });
         let workers = Workers::start(export, place.clone()).map_err(of_system)?;
         let files = workers.files(&shared);
-        let config = config(export);
-        let ours = Arc::new(OnceLock::new());
-        let of_the_signal = (directory.clone(), Arc::clone(&ours));
-        let mounted = unfinished::do_undoably(
-            || {
-                let session = Session::new(files, &directory, &config)?;
-                // It is told from others by this, where the system says it.
-                let _ = identity(&directory).map(|identity| ours.set(identity));
-                Ok(session)
-            },
-            move || {
-                let (directory, ours) = of_the_signal;
-                unmount_ours(&directory, ours.get());
-                true
-            },
-        );
-        let (session, mounted) = match mounted {
+        let mounting = Mounting {
+            for_whom: SessionACL::Owner,
+            read_only: export.about().read_only,
+            executable: false,
+        };
+        let mounted = unfinished::do_undoably(|| {
+            let (session, mount) = mounting.mount(files, &directory, config())?;
+            let mount = Arc::new(mount);
+            let of_the_signal = Arc::clone(&mount);
+            let undo = move || of_the_signal.take_away().is_some();
+            Ok(((session, mount), undo))
+        });
+        let ((session, mount), undoable) = match mounted {
             Ok(mounted) => mounted,
             Err(error) => {
                 workers.stop();
@@ -177,13 +173,16 @@ impl Fuse {
             }
         };
         let unmounter = Unmounter::start(&directory);
-        let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
+        let mounted = Arc::new(Mounted {
+            mount,
+            undoable: Mutex::new(Some(undoable)),
+        });
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let (is_there, end) = bounded(0);
         let session = match thread("fuse", move || serve(session, &with, &on, is_there)) {
             Ok(session) => session,
             Err(error) => {
-                mounted.end(|| unmount_ours(&directory, ours.get()));
+                mounted.end();
                 unmounter.end();
                 workers.stop();
                 return Err(of_system(error));
@@ -192,8 +191,6 @@ impl Fuse {
         tell_kernel_of_sizes(&shared, &directory);
         Ok(Fuse {
             place,
-            directory,
-            ours,
             running: Some(Running {
                 shared,
                 mounted,
@@ -220,7 +217,7 @@ impl Fuse {
         shared.is_ending.store(true, Ordering::SeqCst);
         // All that was taken is answered when all of it has given its room back.
         drop(shared.slots.take(MOST_IN_FLIGHT));
-        let ended = mounted.end(|| unmount_ours(&self.directory, self.ours.get()));
+        let ended = mounted.end();
         // Somebody else had unmounted it.
         if ended == Some(None) {
             tell_of_others(&shared);
@@ -262,39 +259,8 @@ impl Endpoint for Fuse {
     }
 }
 
-/// What tells a mount from others: its number, and the device that it is.
-type Identity = (u64, u32, u32);
-
-/// Of the mount on this directory, without a word to its server.
-fn identity(directory: &Path) -> Option<Identity> {
-    let found = statx(CWD, directory, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID);
-    let found = found.ok()?;
-    Some((found.stx_mnt_id, found.stx_dev_major, found.stx_dev_minor))
-}
-
-/// Takes our mount away, whether it is in use or not; `None` if somebody else had unmounted it
-/// before. What is mounted there since then stays.
-fn unmount_ours(directory: &Path, ours: Option<&Identity>) -> Option<Ended> {
-    if let (Some(found), Some(ours)) = (identity(directory), ours)
-        && found != *ours
-    {
-        return None;
-    }
-    Some(unmount_at_once(directory))
-}
-
-fn config(export: &Export) -> Config {
+fn config() -> Config {
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("ubdlab".into()),
-        MountOption::DefaultPermissions,
-        MountOption::NoExec,
-        match export.about().read_only {
-            true => MountOption::RO,
-            false => MountOption::RW,
-        },
-    ];
-    config.acl = SessionACL::Owner;
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     config.n_threads = Some(processors.min(MOST_READERS));
     config.clone_fd = true;
@@ -309,8 +275,8 @@ fn serve(
     _is_there: Sender<Infallible>,
 ) {
     let ended = session.run();
-    // Somebody else may mount something there now.
-    if mounted.end(|| ()).is_none() {
+    // After an error it is still there. Otherwise somebody else may mount something there now.
+    if mounted.end().is_none() {
         // It is the endpoint that ends.
         return;
     }

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,8 +15,16 @@ pub(crate) struct Server {
     child: Child,
     /// What it said until it served.
     begun: String,
-    /// Gives back what came on standard error.
-    said: Option<JoinHandle<String>>,
+    said: Arc<Said>,
+    /// Reads what comes on standard error.
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What has come on standard error.
+#[derive(Default)]
+struct Said {
+    all: Mutex<String>,
+    more: Condvar,
 }
 
 impl Server {
@@ -35,15 +44,22 @@ impl Server {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let begun = until_it_serves(&mut stderr);
-        let mut all = begun.clone();
-        let said = std::thread::spawn(move || {
-            while stderr.read_line(&mut all).unwrap_or(0) > 0 {}
-            all
+        let said = Arc::new(Said::default());
+        said.all.lock().unwrap().push_str(&begun);
+        let into = Arc::clone(&said);
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap_or(0) > 0 {
+                into.all.lock().unwrap().push_str(&line);
+                into.more.notify_all();
+                line.clear();
+            }
         });
         Server {
             child,
             begun,
-            said: Some(said),
+            said,
+            reader: Some(reader),
         }
     }
 
@@ -66,6 +82,13 @@ impl Server {
         kib.parse::<u64>().unwrap() >> 10
     }
 
+    /// Waits until it has said `words`.
+    pub(crate) fn wait_until_it_says(&self, words: &str) {
+        let all = self.said.all.lock().unwrap();
+        let is_missing = |all: &mut String| !all.contains(words);
+        drop(self.said.more.wait_while(all, is_missing).unwrap());
+    }
+
     /// Sends it a signal.
     pub(crate) fn send(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
@@ -74,8 +97,16 @@ impl Server {
     /// Waits until it ends; its exit status, or `None` if a signal has ended it, and all it said.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        let said = self.said.take().unwrap().join().unwrap();
+        let said = self.all_it_said();
         (status.code(), said)
+    }
+
+    /// When it has ended.
+    fn all_it_said(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.said.all.lock().unwrap().clone()
     }
 
     /// Stops it, which has to end well; what it said.
@@ -110,14 +141,9 @@ impl Drop for Server {
         // Where it has ended already, both fail.
         let _ = self.child.kill();
         let status = self.child.wait();
-        if std::thread::panicking()
-            && let Some(said) = self.said.take()
-        {
+        if std::thread::panicking() {
             // What it said may be why the test has failed.
-            eprintln!(
-                "the server, {status:?}: {}",
-                said.join().unwrap_or_default()
-            );
+            eprintln!("the server, {status:?}: {}", self.all_it_said());
         }
     }
 }
