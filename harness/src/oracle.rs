@@ -162,10 +162,15 @@ impl<I: Initial> Oracle<I> {
         }
     }
 
-    /// Whether zeros are right from `from` on, and up to where, `end` at most, the same is true.
-    /// A page that has something else is one in which they are not. What that costs follows what
-    /// was touched.
-    pub(crate) fn zeros_at(&mut self, from: Sector, end: Sector) -> (bool, Sector) {
+    /// Whether zeros are known to be right from `from` on, and up to where, `end` at most, the same
+    /// is true at least. Fewer than `least` sectors before one that was written are not worth a
+    /// look at what was there at the start. What this costs follows what was touched.
+    pub(crate) fn zeros_at(
+        &mut self,
+        from: Sector,
+        end: Sector,
+        least: SectorCount,
+    ) -> (bool, Sector) {
         let at = from.0;
         let (is_zeroed, stop) = self.zeros.run_at(at, end.0);
         let (is_discarded, stop) = match is_zeroed {
@@ -175,18 +180,37 @@ impl<I: Initial> Oracle<I> {
         if is_zeroed || is_discarded {
             return (true, Sector(stop));
         }
-        let touched = self.pages.next(at / PAGE).map(|(page, _)| page * PAGE);
-        if touched.is_some_and(|page| page <= at) {
-            return (false, Sector(stop.min((at / PAGE + 1) * PAGE)));
-        }
-        let stop = Sector(stop.min(touched.unwrap_or(u64::MAX)));
+        let (is_untouched, touched_end) = self.untouched_at(at);
+        let stop = Sector(stop.min(touched_end));
         match from >= self.initial_end {
+            _ if !is_untouched => (false, stop),
             true => (true, stop),
+            false if stop.0 == touched_end && stop - from < least => (false, stop),
             false => {
                 let range = SectorRange::between(from..stop.min(self.initial_end));
                 self.initial.hole_at(range)
             }
         }
+    }
+
+    /// Whether nothing but zeros and discards has gone to a sector, and up to which one the same is
+    /// true at least.
+    fn untouched_at(&self, at: u64) -> (bool, u64) {
+        let is_touched = |state: &State| *state != State::UNTOUCHED;
+        let mut from = at;
+        while let Some((page, states)) = self.pages.next(from / PAGE) {
+            from = from.max(page * PAGE);
+            let states = &states[(from % PAGE) as usize..];
+            if from == at && is_touched(&states[0]) {
+                let touched = states.iter().take_while(|state| is_touched(state));
+                return (false, at + touched.count() as u64);
+            }
+            match states.iter().position(is_touched) {
+                Some(place) => return (true, from + place as u64),
+                None => from = (page + 1) * PAGE,
+            }
+        }
+        (true, u64::MAX)
     }
 
     /// Gives each sector of a range the state that `state` says.

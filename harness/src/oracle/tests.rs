@@ -1,5 +1,9 @@
 //! What the model says of reads, request by request.
 
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
 use crate::stamp::{Content, Stamp};
 
 use super::*;
@@ -195,5 +199,73 @@ fn what_comes_after_a_shrink_is_zeros() {
     for at in [510, 511, 512, 599, 900, 1999] {
         assert!(right(&mut oracle, at, &[0; 512]), "sector {at}");
         assert!(!right(&mut oracle, at, &sector(Stamp::BACKING, at)));
+    }
+}
+
+/// From sector 1,000 on it is a hole.
+struct HalfAHole;
+
+const HOLE: u64 = 1000;
+
+impl Initial for HalfAHole {
+    fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
+        match sector.0 < HOLE {
+            true => Stamp::BACKING.is_in(sector, content),
+            false => content == [0; 512],
+        }
+    }
+    fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
+        match range.start.0 < HOLE {
+            true => (false, range.end().min(Sector(HOLE))),
+            false => (true, range.end()),
+        }
+    }
+    fn describe(&self, _: Sector) -> String {
+        String::new()
+    }
+}
+
+const LEAST: u64 = 16;
+
+proptest! {
+    /// Every sector of a run is right with zeros, and of what is right nothing is missed that is
+    /// long enough.
+    #[test]
+    fn where_zeros_are_right_is_what_a_read_of_zeros_passes(
+        changes in vec((0u64..3, 0u64..2000, 1u64..300), 0..40),
+        shrunk in option::of(1500u64..2000),
+    ) {
+        let mut oracle = Oracle::new(SectorCount(2000), HalfAHole);
+        for (kind, start, count) in changes {
+            let range = range(start, count.min(2000 - start));
+            match kind {
+                0 => oracle.wrote(range, Written::Stamp(Stamp(1))),
+                1 => oracle.wrote(range, Written::Zeros),
+                _ => oracle.discarded(range),
+            }
+        }
+        if let Some(sectors) = shrunk {
+            oracle.resized(SectorCount(sectors));
+            oracle.resized(SectorCount(2000));
+        }
+        let (mut at, mut known) = (Sector(0), Vec::new());
+        while at.0 < 2000 {
+            let (are_right, stop) = oracle.zeros_at(at, Sector(2000), SectorCount(LEAST));
+            prop_assert!(stop > at && stop.0 <= 2000);
+            known.resize(stop.0 as usize, are_right);
+            at = stop;
+        }
+        let zeros = |sector| oracle.check(range(sector, 1), &[0; 512], nothing).unwrap().wrong == 0;
+        let right: Vec<bool> = (0..2000).map(zeros).collect();
+        for (sector, (known, right)) in known.iter().zip(&right).enumerate() {
+            prop_assert!(!known || *right, "sector {sector}");
+        }
+        let mut start = 0;
+        for run in right.chunk_by(|one, other| one == other) {
+            let missed = known[start..start + run.len()].chunk_by(|one, other| one == other);
+            let longest = missed.filter(|missed| !missed[0]).map(<[bool]>::len).max();
+            prop_assert!(!run[0] || longest.unwrap_or(0) < LEAST as usize, "sector {start}");
+            start += run.len();
+        }
     }
 }
