@@ -6,10 +6,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
 use harness::trace::{Nanoseconds, Record, TraceHeader, TraceWriter};
+use rustix::fs::OFlags;
 
 use crate::support::cli::{Sandbox, ftrace, output, ubdlab};
 
@@ -383,9 +385,12 @@ fn on_a_terminal(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, Vec<u8>, Vec
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
+    // A test program that leads a session would have it as its own terminal, and get SIGHUP when
+    // it goes.
     let theirs = File::options()
         .read(true)
         .write(true)
+        .custom_flags(OFlags::NOCTTY.bits() as i32)
         .open(OsStr::from_bytes(name.as_bytes()))
         .unwrap();
     let mut command = ubdlab();
