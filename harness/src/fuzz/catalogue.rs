@@ -47,6 +47,11 @@ const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
          the model has no such memory, and refuses the device; seen on 6.1",
     ),
     (
+        "29, shared-errno",
+        "whether the kernel's other thread overwrites the number of an error before the I/O thread \
+         reads it is a matter of a few instructions; the model hears each error; seen on 6.1",
+    ),
+    (
         "a COW file without a readable header, taken for a raw disk",
         "the model has no raw disks, and refuses it",
     ),

@@ -183,7 +183,7 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
 /// What the host was asked for in a life.
 fn host_operations(lines: &[Line]) -> Vec<LoggedCall> {
     let host = lines.iter().filter_map(|line| match line {
-        Line::Host(logged) => Some(logged.clone()),
+        Line::Host(logged) | Line::InVain(logged) => Some(logged.clone()),
         _ => None,
     });
     host.collect()
@@ -348,6 +348,7 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
                 }
                 host_event(logged)
             }
+            Line::InVain(logged) => host_event(logged),
             Line::Request(what) => Event::Request(what),
         });
     }

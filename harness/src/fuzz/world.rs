@@ -77,6 +77,8 @@ pub enum Line {
     Action(usize, String),
     /// What the host was asked for by that.
     Host(LoggedCall),
+    /// Likewise in a recorded life, where nothing was done of it. It is no crash point.
+    InVain(LoggedCall),
     /// What a request is called, and what came of it.
     Request(String),
 }

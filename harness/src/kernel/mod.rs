@@ -50,6 +50,8 @@ mod words;
 use std::io;
 use std::path::PathBuf;
 
+use driver::units::Bytes;
+
 use crate::fuzz::world::NotRelived;
 
 /// The command of this program that is the guest's first process.
@@ -114,6 +116,20 @@ pub enum CannotFuzz {
         path: PathBuf,
         /// What was found in it.
         what: String,
+    },
+    /// The guest's memory does not fit where temporary files are.
+    #[error(
+        "{}: found {found} free, expected {needed} for the kernel's memory; TMPDIR has temporary \
+         files",
+        driver::shown(directory)
+    )]
+    NoRoom {
+        /// The directory.
+        directory: PathBuf,
+        /// What is free.
+        found: Bytes,
+        /// The guest's memory.
+        needed: Bytes,
     },
     /// What was recorded is not a life of its case.
     #[error("the case of seed {seed}: {error}")]

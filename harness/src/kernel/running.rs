@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use driver::units::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
+use userhelper::real_files::free_space;
 
 use crate::fuzz::recorded::GuestWord;
 use crate::guest::{AMX_PRELOAD, Archive, Descriptors, UmlProcesses, mconsole, user_space_starts};
@@ -31,8 +33,9 @@ pub(super) const BOOT_HANGS: Duration = Duration::from_secs(120);
 /// What a pipe holds, in bytes. Who has read as many has all that was in it when he began.
 const PIPE: usize = 1 << 16;
 
-/// The guest's memory. Debian's kernel boots with a quarter of it, and the program is large.
-const MEMORY: &str = "mem=512M";
+/// The guest's memory, in MiB. Debian's kernel boots with a quarter of it, and the program is
+/// large.
+const MEMORY: u64 = 512;
 
 /// The numbers of the line and of the device in the guest.
 const LINE_NUMBERS: (u32, u32) = (4, 64);
@@ -145,6 +148,7 @@ impl Running {
     /// # Errors
     /// What keeps it from starting.
     pub fn boot(kit: &Kit) -> Result<Running, CannotFuzz> {
+        check_room(&kit.directory)?;
         let failed = |error| CannotFuzz::Starting {
             kernel: kit.kernel.clone(),
             error,
@@ -155,7 +159,7 @@ impl Running {
         let flags = fcntl_setfl(&from_guest, OFlags::NONBLOCK);
         flags.map_err(|error| failed(error.into()))?;
         let words = [
-            MEMORY,
+            &format!("mem={MEMORY}M"),
             "con0=null,fd:2",
             "ssl=null",
             "ssl0=fd:0,fd:1",
@@ -357,6 +361,24 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.answers);
+    }
+}
+
+/// Whether there is room for the guest's memory, which is a file in this directory. The kernel
+/// takes of it as it goes, and aborts where there is none left.
+fn check_room(directory: &Path) -> Result<(), CannotFuzz> {
+    let needed = Bytes(MEMORY << 20);
+    // Whether there is room shows when it is taken.
+    let Ok(room) = free_space(directory) else {
+        return Ok(());
+    };
+    match room.free >= needed {
+        true => Ok(()),
+        false => Err(CannotFuzz::NoRoom {
+            directory: directory.to_owned(),
+            found: room.free,
+            needed,
+        }),
     }
 }
 

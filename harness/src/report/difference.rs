@@ -28,6 +28,8 @@ pub struct DifferencesPage {
     pub host_operations: u64,
     /// Sectors that reads have brought.
     pub sectors_read: u64,
+    /// Errors of the host that the kernel has heard as others, or as none.
+    pub misheard: u64,
     /// The time it took, in nanoseconds.
     pub elapsed_ns: u64,
     /// Why cases were not compared to their ends, and how many.
@@ -73,6 +75,13 @@ pub fn differences_page(what: &DifferencesPage) -> String {
         ("host operations alike", grouped(what.host_operations)),
         ("sectors read", grouped(what.sectors_read)),
     ]);
+    if what.misheard > 0 {
+        let were = were(what.misheard, "error");
+        page.paragraph(format_args!(
+            "{were} heard by the kernel as another, or as none: its driver's thread and the kernel \
+             have one errno (shared-errno)."
+        ));
+    }
     for (why, cases) in &what.cut_short {
         let were = were(*cases, "case");
         page.paragraph(format_args!("{were} not compared to the end: {why}."));

@@ -20,6 +20,7 @@ use harness::sim::{Assumptions, Fault, FaultRule};
 
 use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::fuse::can_mount;
+use crate::support::mounted::Mounted;
 use crate::support::peers::peer;
 
 /// Whether there is all that it takes; a word if not.
@@ -350,6 +351,28 @@ fn a_directory_that_the_kernel_cannot_be_told_of_is_refused_before_it_is_booted(
         assert!(said.contains(&part), "{said}");
         assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_kernel_whose_memory_does_not_fit_is_not_booted() {
+    const ROOM: u64 = 500 << 20;
+    if peer("blkdiscard").is_none() || !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let at = sandbox.path("small");
+    std::fs::create_dir(&at).unwrap();
+    let Some(_mounted) = Mounted::tmpfs(&at, ROOM) else {
+        return;
+    };
+    let mut fuzz = ubdlab();
+    fuzz.args(["fuzz", "--driver", "kernel", "--kernel", "/bin/true"])
+        .env("TMPDIR", &at);
+    let refused = output(&mut fuzz);
+    let said = sandbox.text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    let way = "free, expected 512 MiB for the kernel's memory; TMPDIR has temporary files\n";
+    assert!(said.ends_with(way), "{said}");
 }
 
 #[test]

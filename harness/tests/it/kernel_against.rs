@@ -436,6 +436,135 @@ fn what_the_host_has_told_the_kernel_it_tells_the_model() {
     assert!(found.ends_with(expected), "{found}");
 }
 
+/// The life of the case in which a change, the one of this number, is served as `serve` does it. Of
+/// what that asks for, the host has failed in the operation at this place. The guest hears `heard`.
+fn failing(
+    number: u32,
+    serve: impl Fn(&mut Double, GuestRequest),
+    (place, said): (usize, i32),
+    heard: Option<i32>,
+) -> Recording {
+    recording_of(&case(), |double, in_flight| {
+        for &asked in in_flight.iter().rev() {
+            if asked.number != number {
+                double.serves(asked);
+                double.ends(asked);
+                continue;
+            }
+            let begin = double.witnessed.len();
+            serve(double, asked);
+            let Some(Witnessed::Host(record)) = double.witnessed.get_mut(begin + place) else {
+                panic!("the change asks for that");
+            };
+            (record.done, record.data, record.errno) = (0, None, Some(said));
+            double.ends(asked);
+            if let Some(Witnessed::Guest(GuestWord::Ended { errno, .. })) =
+                double.witnessed.last_mut()
+            {
+                *errno = heard;
+            }
+        }
+    })
+}
+
+/// The data of a write that fails, without its words. The bits are set in memory, and the COW file
+/// has a hole there.
+fn writes_in_vain(double: &mut Double, asked: GuestRequest) {
+    let GuestRequest { start, count, .. } = asked;
+    let (place, len) = (double.layout.place(start), count * 512);
+    double.asks("write", COW, place, len, None);
+    double.dirty.extend(start..start + count);
+    double.disk[(start * 512) as usize..((start + count) * 512) as usize].fill(0);
+}
+
+#[test]
+fn an_error_that_the_kernel_has_misheard_is_taken_from_the_recording() {
+    const WRITE: u32 = 1020;
+    const DISCARD: u32 = 1023;
+    let whole = |double: &mut Double, asked| double.serves(asked);
+    for (what, misheard, recording) in [
+        // As the host has said it.
+        ("data", 0, failing(WRITE, writes_in_vain, (0, 28), Some(28))),
+        ("words", 0, failing(WRITE, whole, (1, 5), Some(5))),
+        // As none, and as another one.
+        ("lost data", 1, failing(WRITE, writes_in_vain, (0, 5), None)),
+        ("lost words", 1, failing(WRITE, whole, (1, 5), None)),
+        ("lost hole", 1, failing(DISCARD, whole, (0, 5), None)),
+        ("other", 1, failing(WRITE, writes_in_vain, (0, 28), Some(5))),
+    ] {
+        let found = compared(&recording);
+        assert_eq!(found.difference, None, "{what}");
+        assert_eq!(
+            (found.misheard, found.cut_short),
+            (misheard, None),
+            "{what}"
+        );
+    }
+
+    // The host has not failed in what the guest hears an error of, or said none that it hears.
+    let mut unsaid = failing(WRITE, writes_in_vain, (0, 5), None);
+    let write = find(&unsaid, "write", COW, 0);
+    at(&mut unsaid, write).errno = None;
+    at(&mut unsaid, write).done = 4096;
+    at(&mut unsaid, write).data = Some(HostRecord::encoded(&[0; 4096]));
+    assert!(compared(&unsaid).difference.is_some());
+    let other = failing(WRITE, writes_in_vain, (0, 5), Some(28));
+    let found = difference(&other);
+    let model = "the model ends request 1020 with \"input/output error\"";
+    assert!(found.ends_with(model), "{found}");
+}
+
+#[test]
+fn an_error_that_no_recording_has_ends_the_comparison() {
+    // The data begins at 2 GiB, which is a negative number to the kernel.
+    const NEGATIVE: u32 = 1 << 30;
+    let mut case = case();
+    case.image = Image {
+        dirty: vec![(8, 4)],
+        ..Image::sound(SECTORS, ImageVersion::V3, NEGATIVE)
+    };
+    let comes_to = |errno, brought: &[u8]| {
+        let mut double = Double {
+            layout: Layout::of(Version::V3, SECTORS * 512, NEGATIVE).unwrap(),
+            dirty: BTreeSet::new(),
+            disk: Vec::new(),
+            witnessed: Vec::new(),
+        };
+        double.opens();
+        // The first read has only sectors of the backing file, and the second four of the COW file.
+        let mut page = [0; 8 * 512];
+        Stamp::BACKING.fill(Sector(0), &mut page);
+        let opened = GuestWord::Opened { sectors: SECTORS };
+        let submitted = |number| Witnessed::Guest(GuestWord::Submitted { number });
+        let ended = |number, errno, brought: &[u8]| {
+            let brought = pieces(brought);
+            Witnessed::Guest(GuestWord::Ended {
+                number,
+                errno,
+                brought,
+            })
+        };
+        double.witnessed.push(Witnessed::Guest(opened));
+        double.witnessed.push(submitted(1001));
+        double.reads(0, 8);
+        double.witnessed.push(ended(1001, None, &page));
+        double.witnessed.push(submitted(1002));
+        double.witnessed.push(ended(1002, errno, brought));
+        let recording = Recording {
+            kernel: "Linux of a test 6.1.0".into(),
+            longest: SEGMENT,
+            witnessed: double.witnessed,
+            ending: Ending::Whole,
+        };
+        let found = compare(&case, &recording, DriverName::Linux612).unwrap();
+        assert_eq!((found.difference, found.misheard), (None, 0));
+        found.cut_short
+    };
+    assert_eq!(comes_to(Some(5), &[]), None);
+    let cut_short = comes_to(None, &[0; 8 * 512]).expect("the model hears an error");
+    assert!(cut_short.contains("has misheard"), "{cut_short}");
+}
+
 #[test]
 fn what_a_kernel_does_after_an_unread_header_is_not_compared() {
     let whole = recording();

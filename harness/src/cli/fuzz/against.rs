@@ -113,6 +113,7 @@ fn page_of(
         requests: outcome.requests,
         host_operations: outcome.host_operations,
         sectors_read: outcome.sectors_read,
+        misheard: outcome.misheard,
         elapsed_ns: outcome.elapsed_ns,
         cut_short: cut_short
             .map(|(why, cases)| ((*why).to_owned(), *cases))
@@ -134,6 +135,8 @@ struct Report {
     requests: u64,
     host_operations: u64,
     sectors_read: u64,
+    /// Errors of the host that the kernel has heard as others, or as none.
+    misheard: u64,
     elapsed_ns: u64,
     /// Why cases were not compared to their ends, and how many.
     cut_short: BTreeMap<&'static str, u64>,
@@ -172,6 +175,7 @@ impl Report {
             requests: outcome.requests,
             host_operations: outcome.host_operations,
             sectors_read: outcome.sectors_read,
+            misheard: outcome.misheard,
             elapsed_ns: outcome.elapsed_ns,
             cut_short: outcome.cut_short.clone(),
             cases_with_differences: outcome.cases_with_differences,
@@ -196,6 +200,13 @@ impl fmt::Display for Report {
             counted(self.host_operations, "host operation"),
             counted(self.sectors_read, "sector")
         )?;
+        if self.misheard > 0 {
+            let errors = counted(self.misheard, "error");
+            writeln!(
+                f,
+                "misheard   {errors} of the host, as others or as none (shared-errno)"
+            )?;
+        }
         for (why, cases) in &self.cut_short {
             let cases = counted(*cases, "case");
             writeln!(f, "cut short  {cases}: {why}")?;

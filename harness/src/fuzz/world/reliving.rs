@@ -10,7 +10,7 @@ use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, SectorCount, Sect
 use driver::{any_of, exact_count};
 
 use crate::plain_format::{CowFile, Layout};
-use crate::sim::{SimFile, SimHost};
+use crate::sim::{Fault, FaultPlan, SimFile, SimHost};
 use crate::stamp::Stamp;
 
 use super::super::case::Life;
@@ -28,7 +28,7 @@ use super::looking::CameUp;
 use super::serving::said;
 use super::{LifeEnd, Line, Observer, Point, World};
 
-/// The longest read of the host that a story tells, in bytes.
+/// The longest operation without an effect that a story tells, in bytes.
 const LONGEST_TOLD: u64 = 1 << 20;
 
 /// What is done to a recorded life as the driver should have done it. A violation that goes with
@@ -239,11 +239,6 @@ impl Reliving<'_, '_, '_> {
             ));
         }
         let done = match kind {
-            // Nothing comes of it but a line of the story.
-            OperationKind::Read if self.world.story.is_some() && record.len <= LONGEST_TOLD => {
-                let mut read = vec![0; record.len as usize];
-                self.file(&record.path)?.read_at(&mut read, at).map(drop)
-            }
             OperationKind::Write if record.done > 0 => {
                 if self.mending.order && self.is_of_bitmap(record) {
                     self.sync()?;
@@ -268,10 +263,59 @@ impl Reliving<'_, '_, '_> {
                 let path = record.path.as_ref();
                 self.world.host.create_new(path).map(drop)
             }
-            _ => return Ok(()),
+            _ => return self.tell_without_effect(kind, record),
         };
         done.map_err(|error| Stop::Wrong(format!("{} of {}: {error}", record.kind, record.path)))?;
         self.look_at_snapshots()
+    }
+
+    /// Asks the host for what changes nothing, if there is a story: nothing comes of it but a line
+    /// there.
+    fn tell_without_effect(
+        &mut self,
+        kind: OperationKind,
+        record: &HostRecord,
+    ) -> Result<(), Stop> {
+        if self.world.story.is_none() || record.len > LONGEST_TOLD {
+            return Ok(());
+        }
+        let fault = match (record.errno, kind) {
+            (Some(28), _) => Some(Fault::NoSpace),
+            (Some(95), _) => Some(Fault::Unsupported),
+            (Some(_), _) => Some(Fault::Io),
+            (None, OperationKind::Write) => Some(Fault::ShortWrite(0)),
+            (None, OperationKind::Read) if record.done > 0 => Some(Fault::ShortRead(record.done)),
+            (None, OperationKind::Read) => None,
+            // What has not failed has done something.
+            (None, _) => return Ok(()),
+        };
+        self.world.tell_host();
+        let host = self.world.host.clone();
+        let (at, len) = (FileOffset(record.at), record.len as usize);
+        let range = FileRange::new(at, Bytes(record.len));
+        if kind != OperationKind::CreateNew {
+            self.file(&record.path)?;
+        }
+        host.set_faults(FaultPlan::default().and(move |_| fault));
+        // That it fails is in the log of the host.
+        let _ = match (kind, self.files.get(&record.path)) {
+            (OperationKind::CreateNew, _) => host.create_new(record.path.as_ref()).map(drop),
+            (OperationKind::Read, Some(file)) => file.read_at(&mut vec![0; len], at).map(drop),
+            // A recording does not have the bytes that were not written.
+            (OperationKind::Write, Some(file)) => file.write_at(&vec![0; len], at).map(drop),
+            (OperationKind::SetLen, Some(file)) => file.set_len(Bytes(record.at)),
+            (OperationKind::PunchHole, Some(file)) => file.punch_hole(range),
+            (OperationKind::ZeroRange, Some(file)) => file.zero_range(range),
+            (OperationKind::SyncData, Some(file)) => file.sync_data(),
+            _ => Ok(()),
+        };
+        host.set_faults(FaultPlan::default());
+        // It is no crash point.
+        host.take_snapshots();
+        if let Some(story) = &mut self.world.story {
+            story.extend(host.take_log().into_iter().map(Line::InVain));
+        }
+        Ok(())
     }
 
     /// The layout of the COW file that this is asked of, if it is one.

@@ -17,7 +17,7 @@ impl Comparing<'_> {
         mut operation: Operation,
         record: &HostRecord,
     ) -> Result<Finished, Stop> {
-        count_done(&mut operation.action, record);
+        let result = self.answer(self.at, &mut operation.action, record);
         let path = path_of(operation.file, self.backing()).to_owned();
         let done = record.done as usize;
         let written = record.data().unwrap_or_default();
@@ -44,10 +44,7 @@ impl Comparing<'_> {
             _ => Ok(true),
         };
         match carried {
-            Ok(true) => Ok(Finished {
-                operation,
-                result: result_of(record),
-            }),
+            Ok(true) => Ok(Finished { operation, result }),
             Ok(false) => Err(Stop::Wrong(format!(
                 "{} of {path}: found {done} bytes read, and the file has fewer there",
                 record.kind

@@ -41,6 +41,8 @@ pub struct Outcome {
     pub host_operations: u64,
     /// Sectors that reads have brought, all of them compared.
     pub sectors_read: u64,
+    /// Errors of the host that the kernel has heard as others, or as none.
+    pub misheard: u64,
     /// The time it took.
     pub elapsed_ns: u64,
     /// Why cases were not compared to their ends, and how many.
@@ -140,6 +142,7 @@ impl Outcome {
             requests,
             host_operations,
             sectors_read,
+            misheard,
             difference,
             cut_short,
         } = compared.map_err(|error| CannotFuzz::Recording { seed, error })?;
@@ -148,6 +151,7 @@ impl Outcome {
         self.requests += requests;
         self.host_operations += host_operations;
         self.sectors_read += sectors_read;
+        self.misheard += misheard;
         if let Some(why) = cut_short {
             *self.cut_short.entry(why).or_default() += 1;
         }

@@ -7,7 +7,6 @@ use driver::units::SectorCount;
 
 use crate::fuzz::recorded::{GuestWord, Piece, Witnessed, content};
 
-use super::answering::{count_done, result_of};
 use super::asked::Asked;
 use super::block_layer::{InFlight, Part, merged};
 use super::comparing::{Comparing, NOTHING, Stop, asks_for};
@@ -109,12 +108,14 @@ impl Comparing<'_> {
         if forecast.submit(request).is_err() {
             return Ok(fit);
         }
-        let rest = self.recording.witnessed.get(self.at..).unwrap_or_default();
-        let mut rest = rest.iter();
+        let witnessed = &self.recording.witnessed;
+        let mut rest = self.at..;
         while let Some(mut operation) = forecast.next_operation() {
-            let record = loop {
-                match rest.next() {
-                    Some(Witnessed::Host(record)) => break record,
+            let (at, record) = loop {
+                let at = rest.start;
+                rest = at + 1..;
+                match witnessed.get(at) {
+                    Some(Witnessed::Host(record)) => break (at, record),
                     Some(Witnessed::Guest(GuestWord::Ended { number, .. }))
                         if self.ends_later(chain, *number) =>
                     {
@@ -130,25 +131,23 @@ impl Comparing<'_> {
                 return Ok(fit);
             }
             fit.alike += 1;
-            count_done(&mut operation.action, record);
+            let result = self.answer(at, &mut operation.action, record);
             if let Action::ReadOnce { at, buffer, count } = &mut operation.action
                 && let Some(file) = self.host.content(&record.path)
             {
                 let begin = buffer.part.start;
                 file.read_at(&mut buffer.data[begin..begin + *count], *at);
             }
-            forecast.finish(Finished {
-                operation,
-                result: result_of(record),
-            });
+            forecast.finish(Finished { operation, result });
         }
         let Some(ended) = forecast.next_completion() else {
             return Ok(fit);
         };
         fit.is_alike = fit.alike > 0;
         fit.is_whole = fit.is_alike && self.ends_so(chain, &ended)?;
+        let rest = witnessed.get(rest).unwrap_or_default();
         for &one in chain {
-            fit.ask_no_more += usize::from(self.asks_no_more(one, rest.as_slice())?);
+            fit.ask_no_more += usize::from(self.asks_no_more(one, rest)?);
         }
         Ok(fit)
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use driver::blk::{Completion, Request, Tag};
 use driver::host::Operation;
 use driver::linux::LinuxUbd;
+use driver::units::{Sector, SectorRange};
 
 use crate::fuzz::case::{BackingFile, Case, Life};
 use crate::fuzz::device::Opening;
@@ -16,6 +17,7 @@ use crate::sim::{SimFile, SimHost};
 
 use super::asked::Asked;
 use super::block_layer::{InFlight, Part, merged};
+use super::misheard::Misheard;
 use super::opening::HEADER_OF_MEMORY;
 use super::{Compared, Difference};
 
@@ -57,6 +59,7 @@ pub(super) enum Phase {
 pub(super) struct Comparing<'a> {
     pub(super) case: &'a Case,
     pub(super) recording: &'a Recording,
+    pub(super) misheard: &'a Misheard,
     /// What is next in it.
     pub(super) at: usize,
     pub(super) compared: Compared,
@@ -87,7 +90,11 @@ pub(super) struct Comparing<'a> {
 
 impl<'a> Comparing<'a> {
     /// Before the first life of a case.
-    pub(super) fn new(case: &'a Case, recording: &'a Recording) -> Comparing<'a> {
+    pub(super) fn new(
+        case: &'a Case,
+        recording: &'a Recording,
+        misheard: &'a Misheard,
+    ) -> Comparing<'a> {
         let life = case.lives.first();
         let mut world = World::new(case);
         if let Some(&Life {
@@ -105,6 +112,7 @@ impl<'a> Comparing<'a> {
         Comparing {
             case,
             recording,
+            misheard,
             at: 0,
             compared: Compared::default(),
             host,
@@ -124,14 +132,17 @@ impl<'a> Comparing<'a> {
         }
     }
 
-    /// Compares up to the first difference.
+    /// Compares up to the first difference, and how far that is in the recording.
     ///
     /// # Errors
     /// If the recording is not of the case.
-    pub(super) fn compare(mut self) -> Result<Compared, NotRelived> {
+    pub(super) fn compare(mut self) -> Result<(Compared, usize), NotRelived> {
         match self.all() {
             Ok(()) => {}
             Err(Stop::CutShort(why)) => self.compared.cut_short = Some(why),
+            Err(Stop::Differs(..)) if self.has_refused_place() => {
+                self.compared.cut_short = Some(REFUSED);
+            }
             Err(Stop::Differs(kernel, model)) => {
                 self.compared.difference = Some(Difference {
                     at: self.at,
@@ -141,7 +152,25 @@ impl<'a> Comparing<'a> {
             }
             Err(Stop::Wrong(why)) => return Err(NotRelived { at: self.at, why }),
         }
-        Ok(self.compared)
+        Ok((self.compared, self.at))
+    }
+
+    /// Whether the driver has a sector at a place that no file has. The kernel's host refuses it
+    /// before the mount hears of it.
+    fn has_refused_place(&self) -> bool {
+        let Some(device) = &self.device else {
+            return false;
+        };
+        let end = Sector(0) + device.capacity();
+        let mut rest = SectorRange::between(Sector(0)..end);
+        while !rest.is_empty() {
+            let place = device.read_place(rest);
+            if place.file.is_none() {
+                return true;
+            }
+            rest = SectorRange::between(place.sectors.end()..end);
+        }
+        false
     }
 
     fn all(&mut self) -> Result<(), Stop> {
@@ -341,6 +370,11 @@ impl<'a> Comparing<'a> {
 
 /// A case that is compared has one life, which nobody ends.
 const KILLED: &str = "the kernel was killed";
+
+/// The error of such an operation can be misheard too (see `misheard`), and the recording does not
+/// have it.
+const REFUSED: &str = "the kernel has misheard, it seems, that it may not read or write before the \
+                       beginning of a file";
 
 /// Bytes of a word of the bitmap.
 const WORD: u64 = 8;

@@ -7,6 +7,7 @@ use std::fmt;
 use driver::host::OperationKind;
 use serde::{Deserialize, Serialize};
 
+use crate::figures::counted;
 use crate::fuzz::case::{Case, DriverName};
 use crate::fuzz::recorded::{GuestRequest, GuestWord, Recording, Witnessed, error_words, requests};
 use crate::fuzz::story::{Event, Told, tell_beginning};
@@ -137,6 +138,11 @@ impl DifferenceFile {
         let requests = requests.unwrap_or_default();
         let before = witnessed[begin..end].iter();
         events.extend(before.map(|witnessed| told(witnessed, &requests)));
+        if compared.misheard > 0 {
+            let errors = counted(compared.misheard, "error");
+            let what = format!("the kernel has heard {errors} of its host as others, or as none");
+            events.push(Event::Arranged(what));
+        }
         if let Some(why) = compared.cut_short {
             events.push(Event::Remark("the end of it was not compared, for"));
             events.push(Event::Remark(why));

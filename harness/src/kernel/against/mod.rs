@@ -8,7 +8,8 @@
 //! - `block_layer`: the rules by which a guest's requests become those of a driver.
 //! - `opening`: the opening of a device, and what the kernel reads of it by itself.
 //! - `comparing`: a life, word by word and operation by operation; `choosing` says which request
-//!   comes next, `hearing` compares what the guests hear, `answering` is the model's host.
+//!   comes next, `hearing` compares what the guests hear, `answering` is the model's host, and
+//!   `misheard` is what the driver has heard of it otherwise.
 //! - [`difference`]: the first thing in which the two differ, as a file that needs no kernel, and
 //!   its story.
 //! - [`campaign`]: many cases.
@@ -20,7 +21,10 @@
 //! the driver: the bytes that are written past the end of a bitmap are passed over. Where such
 //! memory stands for bits, the comparison of a case ends, which is counted: after a short read of
 //! the bitmap, and in V1 and V2 at the sectors that have no bit in the file. So it does where such
-//! memory stands for the header, after a read of it that has failed.
+//! memory stands for the header, after a read of it that has failed. Which error of the host the
+//! driver hears as another, or as none, is taken from the recording, and counted. The error of a
+//! place that no file has (int-offsets) is not in a recording: at a difference that a driver with
+//! such a place shows, the comparison ends.
 
 mod answering;
 mod asked;
@@ -30,6 +34,7 @@ mod choosing;
 mod comparing;
 pub mod difference;
 mod hearing;
+mod misheard;
 mod opening;
 
 use driver::linux::{Defect, Defects};
@@ -41,7 +46,7 @@ use crate::fuzz::world::NotRelived;
 
 pub use difference::Difference;
 
-use comparing::Comparing;
+use misheard::compare_as_heard;
 
 /// What a comparison has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct Compared {
     pub host_operations: u64,
     /// Sectors that reads have brought, all of them compared.
     pub sectors_read: u64,
+    /// Errors of the host that the kernel has heard as others, or as none.
+    pub misheard: u64,
     /// The first difference, at which the comparison has ended.
     pub difference: Option<Difference>,
     /// Why the rest of the recording was not compared.
@@ -68,7 +75,7 @@ pub fn compare(
     against: DriverName,
 ) -> Result<Compared, NotRelived> {
     let case = modelled(case, against, &recording.kernel);
-    Comparing::new(&case, recording).compare()
+    compare_as_heard(&case, recording)
 }
 
 /// The case, with the model that a kernel is held against as its driver.
