@@ -14,7 +14,7 @@ mod report;
 mod search;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::shard::Shard;
 use crate::sim::Assumptions;
 
 use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};
-use super::output_file::found_twice;
+use super::own_files::OwnFiles;
 use super::{Failure, Verdict, wrong_usage};
 
 use repeat::repeat;
@@ -381,13 +381,14 @@ impl Args {
         given.next().map(|(what, _)| what)
     }
 
-    /// A file that would be replaced by two results. There need not be one yet.
-    fn file_twice(&self) -> Option<String> {
-        found_twice(&[
-            ("--checkpoint", self.checkpoint.as_deref()),
-            ("--report", self.report.as_deref()),
-            ("--result", self.result.as_deref()),
-        ])
+    /// The files of a campaign, which may be names of its findings as this says.
+    fn own_files(&self, may_be_finding: fn(&Path) -> bool) -> OwnFiles {
+        OwnFiles::new()
+            .reading("--kernel", &self.kernel)
+            .writing("--checkpoint", self.checkpoint.as_deref())
+            .writing("--report", self.report.as_deref())
+            .writing("--result", self.result.as_deref())
+            .making("a finding", self.out.as_deref(), may_be_finding)
     }
 
     fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {

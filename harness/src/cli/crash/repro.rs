@@ -28,7 +28,7 @@ fn largest(limits: Limits) -> u64 {
 
 /// Checks the remains of the finding in `file` again, or mounts them.
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
-    let page = PageFile::begin(args.report.as_deref(), None, &[file])?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     let limits = args.limits.limits();
     let finding = read(file, limits)?;
     let failed = |error: CannotCrash| match error {

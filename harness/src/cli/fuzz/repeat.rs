@@ -11,8 +11,9 @@ use crate::report::{ToldDifference, ToldFinding, difference_page, finding_page};
 
 use super::super::document;
 use super::super::output::{self, InLines};
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, wrong_usage};
 use super::quietly;
 use super::report::repeating;
 
@@ -144,7 +145,13 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = wrong_file(file);
-    let page = PageFile::begin(page, None, &[file])?;
+    let own = OwnFiles::new()
+        .reading("--repro", [file])
+        .writing("--report", page);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
+    }
+    let page = PageFile::begin(page, None)?;
     let (format, text) = read(file)?;
     match format.as_str() {
         FORMAT => {}

@@ -1,6 +1,5 @@
 //! A campaign of a driver that runs in this program.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,7 +16,7 @@ use super::super::output_file::{OutputFile, not_created};
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::checkpoint::CampaignCheckpoint;
-use super::keeper::Keeper;
+use super::keeper::{self, Keeper};
 use super::report::Report;
 use super::{Args, quietly};
 
@@ -41,14 +40,15 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
         jobs: args.jobs(),
         shrinks: true,
     };
+    let own = args.own_files(keeper::may_be_finding);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
+    }
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
-    if let Some(what) = args.file_twice() {
-        return Ok(wrong_usage(what));
-    }
     let checkpoint = args.checkpoint.as_deref().map(CampaignCheckpoint::new);
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     if let Some(file) = &args.result {
         // A place that takes no file is refused before the work.
         drop(OutputFile::create(file)?);
@@ -61,7 +61,7 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
         None => campaign::State::default(),
     };
     let interrupt = Interrupt::catch();
-    let mut keeper = Keeper::new(&campaign, args.out.as_deref(), checkpoint);
+    let mut keeper = Keeper::new(&campaign, args.out.as_deref(), &own, checkpoint);
     let stop = {
         let (interrupt, gave_up) = (interrupt.clone(), Arc::clone(&keeper.gave_up));
         Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))

@@ -6,8 +6,9 @@ use crate::replay::volumes::{FORMAT, VolumesResult};
 use crate::shard::merge::merge;
 
 use super::super::document::Expected;
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, wrong_usage};
 use super::each::report;
 
 /// Put the results of all shards of a replay together: a table of all volumes, worst first
@@ -54,7 +55,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         checked.map_err(|why| Failure(format!("{}: {why}", driver::shown(file))))?;
     }
     let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
-    let page = PageFile::begin(args.report.as_deref(), None, &files)?;
+    let page = args.report.as_deref();
+    let own = OwnFiles::new()
+        .reading("RESULT", files)
+        .writing("--report", page);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
+    }
+    let page = PageFile::begin(page, None)?;
     let whole = merge(results).map_err(Failure::operation)?;
     report(&whole, args.json, page)
 }
