@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::fuzz::campaign::merge::{check, merge};
-use crate::fuzz::campaign::result::{CampaignResult, FORMAT};
+use crate::fuzz::campaign::merge::check;
+use crate::fuzz::campaign::result::FORMAT;
 use crate::shard::Shard;
 
 use super::super::document::Expected;
@@ -20,6 +20,9 @@ use super::search::report;
 /// All N have to be there, once, of one campaign and run to their end by one build of the program.
 /// The sum is what the campaign in one piece would have come to, but for the times: those of all
 /// shards are added.
+///
+/// Results are read one after the other, and the largest of them takes up to seven times its size
+/// in memory. One of more than 256 MiB is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,12 +57,7 @@ const RESULT: Expected = Expected {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let results: Vec<(PathBuf, CampaignResult)> = RESULT.read(&args.results)?;
-    for (file, result) in &results {
-        let wrong = |why| Failure(format!("{}: {why}", driver::shown(file)));
-        check(result).map_err(wrong)?;
-    }
-    let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
+    let (files, sum) = RESULT.add_up(&args.results, check)?;
     let own = OwnFiles::new()
         .reading("RESULT", files)
         .writing("--report", args.report.as_deref())
@@ -68,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return Ok(wrong_usage(what));
     }
     let page = PageFile::begin(args.report.as_deref(), None)?;
-    let mut result = merge(results).map_err(Failure::operation)?;
+    let mut result = sum.whole().map_err(Failure::operation)?;
     if let Some(directory) = &args.out {
         let mut writer = Writer::new(directory, Shard::WHOLE, &own);
         let findings = result.findings.iter();

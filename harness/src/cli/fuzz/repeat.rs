@@ -132,10 +132,9 @@ fn verdict(told: &Told) -> Verdict {
 fn read(file: &Path) -> Result<(String, String), Failure> {
     let wrong = wrong_file(file);
     let text = document::text(file, LARGEST_CASE, "a case")?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
-    match document::format_of(&value) {
-        Some(format) => Ok((format.to_owned(), text)),
+    let format = document::format_of(&text);
+    match format.map_err(|error| wrong(format!("{NO_FINDING}: {error}")))? {
+        Some(format) => Ok((format, text)),
         None => Err(wrong(format!(
             "{NO_FINDING}: found no format, expected {FORMAT:?}"
         ))),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::replay::volumes::{FORMAT, VolumesResult};
-use crate::shard::merge::merge;
 
 use super::super::document::Expected;
 use super::super::own_files::OwnFiles;
@@ -17,6 +16,10 @@ use super::each::report;
 /// be there, each once, of one trace, with the same options and by the same version of the program.
 /// What comes of it is the result of the replay in one piece, but for the times, and exit statuses
 /// are the same: 1 if a volume shows what it should not, 3 if only some could not be replayed.
+///
+/// Results are read one after the other. Beside all volumes in the table, which take less memory
+/// than the files have bytes, it takes a few times the size of the largest file. One of more than
+/// 256 MiB is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,12 +52,7 @@ const RESULT: Expected = Expected {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let results: Vec<(PathBuf, VolumesResult)> = RESULT.read(&args.results)?;
-    for (file, result) in &results {
-        let checked = result.check();
-        checked.map_err(|why| Failure(format!("{}: {why}", driver::shown(file))))?;
-    }
-    let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
+    let (files, sum) = RESULT.add_up(&args.results, VolumesResult::check)?;
     let page = args.report.as_deref();
     let own = OwnFiles::new()
         .reading("RESULT", files)
@@ -63,6 +61,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return Ok(wrong_usage(what));
     }
     let page = PageFile::begin(page, None)?;
-    let whole = merge(results).map_err(Failure::operation)?;
+    let whole = sum.whole().map_err(Failure::operation)?;
     report(&whole, args.json, page)
 }

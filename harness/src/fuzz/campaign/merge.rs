@@ -2,13 +2,12 @@
 //! that of all shards is the result of the campaign in one piece, times aside.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use super::super::finding::Key;
 use super::super::violation::Cause;
 use super::record::{FindingRecord, WrongFinding};
 use super::result::{CampaignResult, FORMAT};
-use crate::shard::merge::{self, Difference, NotWhole, OfShards, Shards, WrongShards, add_up};
+use crate::shard::merge::{Difference, OfShards, Shards, WrongShards, add_up};
 
 impl OfShards for CampaignResult {
     const WORK: &'static str = "campaign";
@@ -38,6 +37,10 @@ impl OfShards for CampaignResult {
         self.coverage.merge(&other.coverage);
         let findings = std::mem::take(&mut self.findings);
         self.findings = earliest(findings.into_iter().chain(other.findings));
+    }
+
+    fn complete(&mut self) {
+        self.findings = earliest(std::mem::take(&mut self.findings).into_iter());
     }
 }
 
@@ -137,18 +140,6 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
         }),
         _ => Ok(()),
     }
-}
-
-/// The campaign that these results, with the files that they are from, are of.
-///
-/// # Errors
-/// Which of them is of another campaign or is there twice, or which shards are missing.
-pub fn merge(
-    results: impl IntoIterator<Item = (PathBuf, CampaignResult)>,
-) -> Result<CampaignResult, NotWhole> {
-    let mut sum = merge::merge(results)?;
-    sum.findings = earliest(std::mem::take(&mut sum.findings).into_iter());
-    Ok(sum)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Results add up to the same in any order and any grouping, and what does not fit is named.
 
+use std::path::PathBuf;
+
 use driver::linux::Defect;
 use proptest::prelude::*;
 
@@ -13,7 +15,7 @@ use crate::fuzz::generate::generate;
 use crate::fuzz::subject::Subject;
 use crate::fuzz::violation::{Kind, Violation};
 use crate::shard::Shard;
-use crate::shard::merge::add;
+use crate::shard::merge::{add, merge};
 
 const CASES: u64 = 100;
 
