@@ -83,7 +83,7 @@ impl Expected {
     }
 
     fn text(&self, file: &Path) -> Result<Text, Failure> {
-        let text = text(file, LARGEST, self.what)?;
+        let text = text(file, LARGEST, self.what, "")?;
         let format = format_of(&text).map_err(|error| self.not_in(file, error))?;
         Ok(Text { format, text })
     }
@@ -126,24 +126,26 @@ impl Expected {
     }
 }
 
-/// The text of a file of at most `most` bytes, which is to hold `what`.
+/// The text of a file of at most `most` bytes, which is to hold `what`. With more of them the
+/// message ends with `way_out`.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub(super) fn text(file: &Path, most: u64, what: &str) -> Result<String, Failure> {
+pub(super) fn text(file: &Path, most: u64, what: &str, way_out: &str) -> Result<String, Failure> {
     let wrong = |why: String| Failure(format!("{}: {why}", driver::shown(file)));
     let opened = File::open(file)
         .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
     let len = opened.metadata().map_or(0, |found| found.len());
-    let mut text = String::with_capacity(len.min(most) as usize + 1);
-    // A length says nothing of a pipe or a device.
+    let mut text = String::new();
+    // It is no more than a hint: a length says nothing of a pipe or a device.
+    let _ = text.try_reserve_exact(usize::try_from(len.min(most)).unwrap_or(0));
     opened
-        .take(most + 1)
+        .take(most.saturating_add(1))
         .read_to_string(&mut text)
         .map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
     if text.len() as u64 > most {
         return Err(wrong(format!(
-            "found more than {most} bytes, expected {what}, which has at most as many"
+            "found more than {most} bytes, expected {what}, which has at most as many{way_out}"
         )));
     }
     Ok(text)

@@ -24,7 +24,8 @@ pub(super) struct Keeper<'a> {
     writer: Option<Writer<'a>>,
     checkpoint: Option<CampaignCheckpoint<'a>>,
     bar: ProgressBar,
-    kept: Vec<FindingRecord>,
+    /// With the places of the findings.
+    kept: Vec<((u64, usize), FindingRecord)>,
     /// Why something could not be written.
     failure: Option<Failure>,
     /// There is such a reason: nothing more is to be found.
@@ -85,6 +86,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self, finding: &Finding, writes: bool) {
+        let place = finding.place();
         let mut finding = FindingRecord::of(finding.clone());
         let writer = self.writer.as_mut().filter(|_| writes);
         let written = writer.map(|writer| {
@@ -96,7 +98,7 @@ impl<'a> Keeper<'a> {
             Some(Ok(file)) => finding.file = Some(file),
             Some(Err(failure)) => self.give_up(failure),
         }
-        self.kept.push(finding);
+        self.kept.push((place, finding));
     }
 
     fn give_up(&mut self, failure: Failure) {
@@ -107,8 +109,9 @@ impl<'a> Keeper<'a> {
     /// All findings, in the order of their cases; and why something could not be written.
     pub(super) fn finish(mut self) -> (Vec<FindingRecord>, Option<Failure>) {
         self.bar.finish_and_clear();
-        self.kept.sort_by_key(FindingRecord::place);
-        (self.kept, self.failure)
+        self.kept.sort_by_key(|(place, _)| *place);
+        let kept = self.kept.into_iter().map(|(_, finding)| finding);
+        (kept.collect(), self.failure)
     }
 }
 

@@ -131,7 +131,7 @@ fn verdict(told: &Told) -> Verdict {
 /// The text of a file of this command's, and the format that it says it has.
 fn read(file: &Path) -> Result<(String, String), Failure> {
     let wrong = wrong_file(file);
-    let text = document::text(file, LARGEST_CASE, "a case")?;
+    let text = document::text(file, LARGEST_CASE, "a case", "")?;
     let format = document::format_of(&text);
     match format.map_err(|error| wrong(format!("{NO_FINDING}: {error}")))? {
         Some(format) => Ok((format, text)),
