@@ -26,6 +26,10 @@ pub(super) struct Keeper<'a> {
     bar: ProgressBar,
     /// With the places of the findings.
     kept: Vec<((u64, usize), FindingRecord)>,
+    /// Cases that were finished before this sitting.
+    before: Option<u64>,
+    /// Whether one was finished in it.
+    progressed: Arc<AtomicBool>,
     /// Why something could not be written.
     failure: Option<Failure>,
     /// There is such a reason: nothing more is to be found.
@@ -35,6 +39,8 @@ pub(super) struct Keeper<'a> {
 impl Recipient for Keeper<'_> {
     fn progress(&mut self, cases: u64) {
         self.bar.set_position(cases);
+        let before = *self.before.get_or_insert(cases);
+        self.progressed.store(cases > before, Ordering::Relaxed);
     }
 
     fn found(&mut self, findings: &[Finding]) {
@@ -80,9 +86,16 @@ impl<'a> Keeper<'a> {
             checkpoint,
             bar: progress(stop),
             kept: Vec::new(),
+            before: None,
+            progressed: Arc::default(),
             failure: None,
             gave_up: Arc::default(),
         }
+    }
+
+    /// Becomes true when a case is finished in this sitting.
+    pub(super) fn progressed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.progressed)
     }
 
     fn keep(&mut self, finding: &Finding, writes: bool) {
