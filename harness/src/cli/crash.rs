@@ -24,6 +24,7 @@ use crate::sim::{Assumptions, FaultRule};
 use super::fuzz::{Weakening, parse_duration};
 use super::interrupt::{self, Interrupt};
 use super::output_file::{OutputFile, not_created};
+use super::own_files::OwnFiles;
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
@@ -200,6 +201,13 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let own = OwnFiles::new()
+        .reading("--repro", &args.repro)
+        .writing("--report", args.report.as_deref())
+        .making("a finding", args.out.as_deref(), may_be_finding);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
+    }
     if let Some(file) = &args.repro {
         return repro::repeat(file, args);
     }
@@ -218,14 +226,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     let interrupt = Interrupt::catch();
     let limits = options.limits;
     let failure = |error| failure(error, limits);
     let session = Session::run(options, interrupt.stop()).map_err(failure)?;
     let mut remarks = remarks(&session);
     remarks.iter().for_each(output::remark);
-    let (report, written) = crash(&session, args, &interrupt)?;
+    let (report, written) = crash(&session, args, &own, &interrupt)?;
     let of_the_checks: Vec<String> = report.reached_by_checks().map(Reached::told).collect();
     of_the_checks.iter().for_each(output::remark);
     remarks.extend(of_the_checks);
@@ -256,6 +264,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 fn crash(
     session: &Session,
     args: &Args,
+    own: &OwnFiles,
     interrupt: &Interrupt,
 ) -> Result<(Report, Result<(), Failure>), Failure> {
     let failure = |error| failure(error, session.limits());
@@ -274,7 +283,8 @@ fn crash(
         None => Kept::NotAskedFor,
         Some(directory) => {
             let file = directory.join(format!("finding-{number}.json"));
-            match write(session, group, &file) {
+            let may_be_made = own.check_made(&file).map_err(Failure);
+            match may_be_made.and_then(|()| write(session, group, &file)) {
                 Ok(()) => Kept::In(file),
                 Err(Failure(why)) => Kept::NotWritten(why),
             }
@@ -286,6 +296,12 @@ fn crash(
     let written = first_failure.map_or(Ok(()), |why| Err(Failure(why.to_owned())));
     let report = Report::of(session, args, &plan, &checks, found, kept);
     Ok((report, written))
+}
+
+/// Whether a file at this path below the directory of findings could be one.
+fn may_be_finding(below: &Path) -> bool {
+    let name = below.to_str().filter(|name| !name.contains('/'));
+    name.is_some_and(|name| name.starts_with("finding-") && name.ends_with(".json"))
 }
 
 fn write(session: &Session, group: &Group, file: &Path) -> Result<(), Failure> {

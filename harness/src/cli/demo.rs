@@ -1,7 +1,7 @@
 //! `ubdlab demo`: the main job, from beginning to end, with nothing to prepare.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use driver::resize::Strategy;
 use driver::units::Bytes;
@@ -14,12 +14,15 @@ use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};
 
 use super::driver_arg::IoArg;
-use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
+use super::made_files::{
+    FILE_OF_DEVICE, elsewhere, fate_of_files, files_in, in_directory, may_be_of_device, told,
+};
 use super::output::{self, InLines};
+use super::own_files::OwnFiles;
 use super::page::PageFile;
 use super::progress::Shown;
 use super::replay::verdict;
-use super::{Failure, Verdict, terminal};
+use super::{Failure, Verdict, terminal, wrong_usage};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
 
@@ -111,8 +114,13 @@ impl fmt::Display for Strips<'_> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let (page, out) = (args.report.as_deref(), args.out.as_deref());
+    let own = OwnFiles::new().writing("--report", page);
+    if let Err(what) = own.making(FILE_OF_DEVICE, out, may_be_of_device).check() {
+        return Ok(wrong_usage(what));
+    }
     let open_trace = || Bundled::EXT4_UNPACK.open();
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), args.out.as_deref(), &[])?;
+    let page = PageFile::begin(page, out)?;
     let described = open_trace().map_err(Failure::operation)?;
     if !args.json {
         output::line(format_args!(

@@ -33,6 +33,11 @@ pub(super) fn is_standard_output(name: &Path) -> bool {
     named(name) == Some(Named::Own(1))
 }
 
+/// Whether `name` leads to a descriptor.
+pub(super) fn is_named_by(name: &Path) -> bool {
+    named(name).is_some()
+}
+
 /// The descriptor that `name` leads to, to be written into at its own position; `None` if it leads
 /// to none, or to a stream of another process, which can be opened by its name.
 ///

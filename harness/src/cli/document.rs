@@ -1,11 +1,14 @@
 //! Results in files, as JSON documents that say which format they have.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+
+use crate::shard::merge::{Merging, OfShards};
 
 use super::Failure;
 
@@ -21,17 +24,33 @@ pub(super) struct Expected {
     pub(super) what: &'static str,
 }
 
+/// All that is looked at before it is known what a document is.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    format: Option<String>,
+}
+
+/// What is in a file, and the format that it says it has.
+struct Text {
+    format: Option<String>,
+    text: String,
+}
+
 impl Expected {
-    /// The documents in these files, and of directories in all files `*.json` that are no other
-    /// documents of this program; each with its file.
+    /// Adds up the documents in these files, and of directories in all files `*.json` that are no
+    /// other documents of this program. No more than one of them is held beside the sum. The files,
+    /// and the sum.
     ///
     /// # Errors
-    /// What cannot be read, or is no such document.
-    pub(super) fn read<T: DeserializeOwned>(
+    /// What cannot be read, is no such document, does not pass `check` or does not fit to the
+    /// others.
+    pub(super) fn add_up<R: OfShards + DeserializeOwned, E: fmt::Display>(
         &self,
         given: &[PathBuf],
-    ) -> Result<Vec<(PathBuf, T)>, Failure> {
-        let mut documents = Vec::new();
+        check: impl Fn(&R) -> Result<(), E>,
+    ) -> Result<(Vec<PathBuf>, Merging<R>), Failure> {
+        let (mut read, mut sum) = (Vec::new(), Merging::default());
         for path in given {
             let in_directory = path.is_dir();
             let files = match in_directory {
@@ -39,15 +58,19 @@ impl Expected {
                 false => vec![path.clone()],
             };
             for file in files {
-                let value = self.value(&file)?;
-                if in_directory && self.is_other(&value) {
+                let Text { format, text } = self.text(&file)?;
+                if in_directory && self.is_other(format.as_deref()) {
                     continue;
                 }
-                let document = self.document(&file, value)?;
-                documents.push((file, document));
+                let result = self.document(&file, format, &text)?;
+                drop(text);
+                let wrong = |why| Failure(format!("{}: {why}", driver::shown(&file)));
+                check(&result).map_err(wrong)?;
+                read.push(file.clone());
+                sum.add(file, result).map_err(Failure::operation)?;
             }
         }
-        Ok(documents)
+        Ok((read, sum))
     }
 
     /// The document in a file.
@@ -55,74 +78,90 @@ impl Expected {
     /// # Errors
     /// That it cannot be read, or is no such document.
     pub(super) fn read_one<T: DeserializeOwned>(&self, file: &Path) -> Result<T, Failure> {
-        self.document(file, self.value(file)?)
+        let Text { format, text } = self.text(file)?;
+        self.document(file, format, &text)
     }
 
-    /// What is in a file.
-    fn value(&self, file: &Path) -> Result<Value, Failure> {
-        let text = text(file, LARGEST, self.what)?;
-        let what = self.what;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure(format!("{}: not {what}: {error}", driver::shown(file))))
+    fn text(&self, file: &Path) -> Result<Text, Failure> {
+        let text = text(file, LARGEST, self.what, "")?;
+        let format = format_of(&text).map_err(|error| self.not_in(file, error))?;
+        Ok(Text { format, text })
     }
 
-    /// Whether this program has written it, and as something else.
-    fn is_other(&self, value: &Value) -> bool {
-        let Some(found) = format_of(value) else {
-            return false;
+    /// The document of which this is the text. It is made of that directly: values of any JSON
+    /// would take many times the memory.
+    fn document<T: DeserializeOwned>(
+        &self,
+        file: &Path,
+        format: Option<String>,
+        text: &str,
+    ) -> Result<T, Failure> {
+        let expected = self.format;
+        let Some(found) = format else {
+            let why = format!("found no format, expected {expected:?}");
+            return Err(self.not_in(file, why));
         };
+        if found != expected {
+            let file = driver::shown(file);
+            return Err(Failure(format!(
+                "{file}: found format {found:?}, expected {expected:?}"
+            )));
+        }
+        serde_json::from_str(text).map_err(|error| self.not_in(file, error))
+    }
+
+    /// That a file holds no such document.
+    fn not_in(&self, file: &Path, why: impl fmt::Display) -> Failure {
+        let (file, what) = (driver::shown(file), self.what);
+        Failure(format!("{file}: not {what}: {why}"))
+    }
+
+    /// Whether this program writes such a format, for something else.
+    fn is_other(&self, found: Option<&str>) -> bool {
         // A later version of the format is meant, and cannot be read.
         let kind = self
             .format
             .trim_end_matches(|char: char| char.is_ascii_digit());
-        found.starts_with("ubdlab ") && !found.starts_with(kind)
-    }
-
-    fn document<T: DeserializeOwned>(&self, file: &Path, value: Value) -> Result<T, Failure> {
-        let Expected { format, what } = self;
-        let wrong = |why: String| Failure(format!("{}: {why}", driver::shown(file)));
-        match format_of(&value) {
-            Some(found) if found == *format => {}
-            Some(found) => {
-                return Err(wrong(format!(
-                    "found format {found:?}, expected {format:?}"
-                )));
-            }
-            None => {
-                return Err(wrong(format!(
-                    "not {what}: found no format, expected {format:?}"
-                )));
-            }
-        }
-        serde_json::from_value(value).map_err(|error| wrong(format!("not {what}: {error}")))
+        found.is_some_and(|found| found.starts_with("ubdlab ") && !found.starts_with(kind))
     }
 }
 
-/// The text of a file of at most `most` bytes, which is to hold `what`.
+/// The text of a file of at most `most` bytes, which is to hold `what`. With more of them the
+/// message ends with `way_out`.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub(super) fn text(file: &Path, most: u64, what: &str) -> Result<String, Failure> {
+pub(super) fn text(file: &Path, most: u64, what: &str, way_out: &str) -> Result<String, Failure> {
     let wrong = |why: String| Failure(format!("{}: {why}", driver::shown(file)));
     let opened = File::open(file)
         .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
+    let len = opened.metadata().map_or(0, |found| found.len());
     let mut text = String::new();
-    // A length says nothing of a pipe or a device.
+    // It is no more than a hint: a length says nothing of a pipe or a device.
+    let _ = text.try_reserve_exact(usize::try_from(len.min(most)).unwrap_or(0));
     opened
-        .take(most + 1)
+        .take(most.saturating_add(1))
         .read_to_string(&mut text)
         .map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
     if text.len() as u64 > most {
         return Err(wrong(format!(
-            "found more than {most} bytes, expected {what}, which has at most as many"
+            "found more than {most} bytes, expected {what}, which has at most as many{way_out}"
         )));
     }
     Ok(text)
 }
 
-/// The format that a document says it has.
-pub(super) fn format_of(value: &Value) -> Option<&str> {
-    value.get("format").and_then(Value::as_str)
+/// The format that a document says it has, of which this is the text.
+///
+/// # Errors
+/// That it is no JSON.
+pub(super) fn format_of(text: &str) -> Result<Option<String>, serde_json::Error> {
+    match serde_json::from_str::<Head>(text) {
+        Ok(Head { format }) => Ok(format),
+        // It is JSON of another shape.
+        Err(error) if error.is_data() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The regular files in a directory whose names end like those of documents, by name. Hidden ones

@@ -14,7 +14,7 @@ mod report;
 mod search;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::shard::Shard;
 use crate::sim::Assumptions;
 
 use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};
-use super::output_file::found_twice;
+use super::own_files::OwnFiles;
 use super::{Failure, Verdict, wrong_usage};
 
 use repeat::repeat;
@@ -131,10 +131,12 @@ pub(super) struct Args {
     /// Write down in FILE where the campaign is, and go on from there if FILE exists
     ///
     /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
-    /// With --cases the end result is as it would have been without interruption; with --duration
-    /// it depends on the machine. FILE has to be that of the command with the same options, but for
-    /// --jobs, --out, --result, --report and --json. It stays when the campaign is finished: the
-    /// command then prints the result again.
+    /// Where SIGTERM comes before a first case is finished, the campaign goes on until one is: so
+    /// it comes further each time. A second one ends it at once. With --cases the end result is as
+    /// it would have been without interruption; with --duration it depends on the machine. FILE has
+    /// to be that of the command with the same options, but for --jobs, --out, --result, --report
+    /// and --json. It stays when the campaign is finished: the command then prints the result
+    /// again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 
@@ -381,13 +383,14 @@ impl Args {
         given.next().map(|(what, _)| what)
     }
 
-    /// A file that would be replaced by two results. There need not be one yet.
-    fn file_twice(&self) -> Option<String> {
-        found_twice(&[
-            ("--checkpoint", self.checkpoint.as_deref()),
-            ("--report", self.report.as_deref()),
-            ("--result", self.result.as_deref()),
-        ])
+    /// The files of a campaign, which may be names of its findings as this says.
+    fn own_files(&self, may_be_finding: fn(&Path) -> bool) -> OwnFiles {
+        OwnFiles::new()
+            .reading("--kernel", &self.kernel)
+            .writing("--checkpoint", self.checkpoint.as_deref())
+            .writing("--report", self.report.as_deref())
+            .writing("--result", self.result.as_deref())
+            .making("a finding", self.out.as_deref(), may_be_finding)
     }
 
     fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::replay::session::files_made_in;
 use crate::replay::{Report, SessionError};
 
 use super::output_file::cause;
@@ -12,6 +13,16 @@ use super::{Failure, paths};
 pub(super) fn files_in(directory: &Path) -> String {
     let directory = driver::shown(directory);
     format!("device.cow over backing.img in {directory}")
+}
+
+/// What each of them is, in words.
+pub(super) const FILE_OF_DEVICE: &str = "a file of the device";
+
+/// Whether a file at this path below the directory could be one of them.
+pub(super) fn may_be_of_device(below: &Path) -> bool {
+    files_made_in(Path::new(""))
+        .iter()
+        .any(|file| file == below)
 }
 
 /// What becomes of them.

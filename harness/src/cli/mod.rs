@@ -20,6 +20,7 @@ mod kernel_guest;
 mod made_files;
 mod output;
 mod output_file;
+mod own_files;
 mod page;
 mod paths;
 mod progress;

@@ -247,44 +247,8 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// That two of these options, of which each has the name of a file that is written, have the same
-/// one.
-pub(super) fn found_twice(files: &[(&str, Option<&Path>)]) -> Option<String> {
-    let mut before: Vec<(&str, &Path)> = Vec::new();
-    for &(option, file) in files {
-        let Some(file) = file else { continue };
-        if let Some((other, _)) = before.iter().find(|(_, other)| are_one(other, file)) {
-            let file = driver::shown(file);
-            return Some(format!(
-                "{option}: found {file}, the file of {other}, expected another one"
-            ));
-        }
-        before.push((option, file));
-    }
-    None
-}
-
-/// Whether two results would be one file, whatever its names. There need not be one yet.
-fn are_one(one: &Path, other: &Path) -> bool {
-    match (std::fs::metadata(one), std::fs::metadata(other)) {
-        (Ok(one), Ok(other)) => one.is_file() && is_same(&one, &other),
-        (Err(_), Err(_)) => {
-            let one = new_name(one);
-            one.is_some() && one == new_name(other)
-        }
-        _ => false,
-    }
-}
-
-/// The name that a new file at `target` gets, by its directory's own name.
-fn new_name(target: &Path) -> Option<PathBuf> {
-    let name = linked(target).ok()?;
-    let directory = directory_of(&name).canonicalize().ok()?;
-    Some(directory.join(name.file_name()?))
-}
-
 /// The directory in which a file of this name is.
-fn directory_of(name: &Path) -> &Path {
+pub(super) fn directory_of(name: &Path) -> &Path {
     match name.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -324,7 +288,7 @@ fn kind(kind: FileType) -> &'static str {
 
 /// The name at the end of the symbolic links that `target` may be the first of. There need not be
 /// a file of that name.
-fn linked(target: &Path) -> io::Result<PathBuf> {
+pub(super) fn linked(target: &Path) -> io::Result<PathBuf> {
     let mut name = target.to_owned();
     for _ in 0..MOST_LINKS {
         match std::fs::read_link(&name) {

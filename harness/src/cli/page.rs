@@ -1,8 +1,6 @@
 //! Writing a page: whole, or not at all.
 
-use std::path::{Path, PathBuf};
-
-use crate::replay::session::files_made_in;
+use std::path::Path;
 
 use super::Failure;
 use super::output_file::OutputFile;
@@ -12,28 +10,22 @@ use super::output_file::OutputFile;
 #[derive(Debug)]
 pub(super) struct PageFile<'a> {
     path: Option<&'a Path>,
-    /// The directory in which the command makes files that stay.
-    out: Option<&'a Path>,
     begun: Option<OutputFile<'a>>,
 }
 
 impl<'a> PageFile<'a> {
-    /// The page at `path`. It may be none of the files that the command reads. In a directory that
-    /// the command is still to make, it is begun when it is written.
-    pub(super) fn begin<P: AsRef<Path>>(
+    /// The page at `path`. In the directory `out`, if the command is still to make that, it is
+    /// begun when it is written.
+    pub(super) fn begin(
         path: Option<&'a Path>,
-        out: Option<&'a Path>,
-        read: &[P],
+        out: Option<&Path>,
     ) -> Result<PageFile<'a>, Failure> {
         let is_made = |page: &&Path| !out.is_some_and(|out| !out.exists() && page.starts_with(out));
         let begun = path.filter(is_made).map(OutputFile::create).transpose()?;
-        if let Some(output) = &begun {
-            output.not_over(read)?;
-        }
-        Ok(PageFile { path, out, begun })
+        Ok(PageFile { path, begun })
     }
 
-    /// Writes it, if it was asked for, and over no file that the command has made.
+    /// Writes it, if it was asked for.
     pub(super) fn write(
         self,
         html: impl FnOnce() -> Result<String, Failure>,
@@ -43,8 +35,6 @@ impl<'a> PageFile<'a> {
             (None, Some(path)) => OutputFile::create(path)?,
             (None, None) => return Ok(()),
         };
-        let made: Vec<PathBuf> = self.out.into_iter().flat_map(files_made_in).collect();
-        output.not_over(&made)?;
         output.write_whole(&html()?)
     }
 }

@@ -26,9 +26,12 @@ use crate::trace::{DeviceChoice, Devices, Known, summarize};
 use super::device_arg::{device_spec, followed};
 use super::driver_arg::{AnyDriverArg, DriverArgs, NO_KERNEL, listed, names_of_drivers};
 use super::image::RawArg;
-use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
+use super::made_files::{
+    FILE_OF_DEVICE, elsewhere, fate_of_files, files_in, in_directory, may_be_of_device, told,
+};
 use super::output::InLines;
 use super::output_file::{not_created, tell_what_is_lacking};
+use super::own_files::OwnFiles;
 use super::page::PageFile;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable, files_of};
@@ -489,6 +492,20 @@ impl Args {
         })
     }
 
+    fn own_files(&self, trace: &Path) -> OwnFiles {
+        let may_be_made = match self.each_device {
+            false => may_be_of_device,
+            true => each::may_be_of_device,
+        };
+        OwnFiles::new()
+            .reading("TRACE", files_of(trace))
+            .reading("--device", device_files(self.device.as_ref()))
+            .reading("--kernel", &self.kernel)
+            .writing("--checkpoint", self.checkpoint.as_deref())
+            .writing("--report", self.report.as_deref())
+            .making(FILE_OF_DEVICE, self.out.as_deref(), may_be_made)
+    }
+
     fn replay(&self, path: &Path, driver: ReplayDriver) -> Result<Replayed, Failure> {
         let devices = self.trace_device.clone().map(Devices::Only);
         let options = self.reading.options(devices.unwrap_or_default());
@@ -498,8 +515,7 @@ impl Args {
             discards: driver.discards() || !self.skip_unsupported,
         };
         let open_trace = || Ok(known.of(self.reading.selection().of(trace.open(&options)?)));
-        let read = [files_of(path), device_files(self.device.as_ref())].concat();
-        let page = PageFile::begin(self.report.as_deref(), self.out.as_deref(), &read)?;
+        let page = PageFile::begin(self.report.as_deref(), self.out.as_deref())?;
         // Told apart before any file is made.
         let described = open_trace().map_err(Failure::operation)?;
         let description = described.description().text.clone();
@@ -670,6 +686,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(what) => return Ok(wrong_usage(what)),
     };
+    if let Err(what) = args.own_files(trace).check() {
+        return Ok(wrong_usage(what));
+    }
     if args.each_device {
         return each::run(args, trace, driver);
     }

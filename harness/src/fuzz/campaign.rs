@@ -9,12 +9,14 @@
 mod chain;
 pub mod checkpoint;
 mod dealer;
+mod earliest;
 mod fingerprint;
 pub mod finished;
 pub mod identity;
 pub mod merge;
 pub mod record;
 pub mod result;
+mod sums;
 mod total;
 mod workers;
 
@@ -39,7 +41,8 @@ use total::Total;
 use workers::{Event, RunOne, Workers};
 
 pub use super::finding::{Finding, Key, StopSign};
-pub use total::{State, Sums};
+pub use sums::Sums;
+pub use total::State;
 pub use workers::NoThread;
 
 /// When a campaign stops.
@@ -258,7 +261,7 @@ pub fn run_from(
         elapsed_ns,
         job_ns,
         coverage: sums.coverage,
-        findings: total::in_order(findings),
+        findings: earliest::in_order(findings),
         cases_with_findings: sums.cases_with_findings,
     })
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::de::IntoDeserializer;
+use serde::de::value::{self, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::plain_format::Wrong;
@@ -82,6 +84,12 @@ impl Kind {
             Kind::WrongCompletion => "wrong-completion",
             Kind::GuestAstray => "guest-astray",
         }
+    }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Kind> {
+        let name: StrDeserializer<'_, value::Error> = name.into_deserializer();
+        Kind::deserialize(name).ok()
     }
 
     /// The promise that such a violation breaks, where nobody says more.

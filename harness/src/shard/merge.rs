@@ -122,6 +122,9 @@ pub trait OfShards: Sized {
 
     /// Takes in what came of other shards of the same work.
     fn take_in(&mut self, other: Self);
+
+    /// Leaves out what is a matter of the shards, now that it is the result of all work.
+    fn complete(&mut self) {}
 }
 
 /// Adds to a number that a document has. It may say anything: the sum is at most the largest number
@@ -234,48 +237,87 @@ impl fmt::Display for Missing {
     }
 }
 
+/// The sum of results that come one after the other.
+#[derive(Debug)]
+pub struct Merging<R> {
+    /// With the file that the first one was in.
+    sum: Option<(PathBuf, R)>,
+    /// Which file each shard is in.
+    files: BTreeMap<u32, PathBuf>,
+}
+
+impl<R> Default for Merging<R> {
+    fn default() -> Merging<R> {
+        Merging {
+            sum: None,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+impl<R: OfShards> Merging<R> {
+    /// Adds a result, and the file that it is in.
+    ///
+    /// # Errors
+    /// Why it does not fit.
+    pub fn add(&mut self, file: PathBuf, result: R) -> Result<(), NotWhole> {
+        let shards = result.shards().clone();
+        let Some((first, sum)) = &mut self.sum else {
+            note(&mut self.files, &file, &shards);
+            self.sum = Some((file, result));
+            return Ok(());
+        };
+        match add(sum, result) {
+            Ok(()) => {
+                note(&mut self.files, &file, &shards);
+                Ok(())
+            }
+            Err(NotAdded::Doubled(shard)) => {
+                let other = self.files.get(&shard.number()).unwrap_or(first).clone();
+                Err(NotWhole::Doubled { file, other, shard })
+            }
+            Err(why) => Err(NotWhole::Other {
+                work: R::WORK,
+                file,
+                first: first.clone(),
+                why: Box::new(why),
+            }),
+        }
+    }
+
+    /// The result of the whole work.
+    ///
+    /// # Errors
+    /// Which shards are missing.
+    pub fn whole(self) -> Result<R, NotWhole> {
+        let (_, mut sum) = self.sum.ok_or(NotWhole::Empty(R::WORK))?;
+        let Shards { of, numbers } = sum.shards();
+        let missing = (1..=*of).filter(|number| numbers.binary_search(number).is_err());
+        let missing: Vec<u32> = missing.collect();
+        if !missing.is_empty() {
+            return Err(NotWhole::Missing {
+                there: numbers.len(),
+                of: *of,
+                missing: Missing(missing),
+            });
+        }
+        // It is the whole, however it was cut.
+        *sum.shards_mut() = Shard::WHOLE.into();
+        sum.complete();
+        Ok(sum)
+    }
+}
+
 /// The result of the whole work, from those of its shards and the files that they are in.
 ///
 /// # Errors
 /// Which of them does not fit, or is there twice, or which are missing.
 pub fn merge<R: OfShards>(results: impl IntoIterator<Item = (PathBuf, R)>) -> Result<R, NotWhole> {
-    let mut results = results.into_iter();
-    let (first, mut sum) = results.next().ok_or(NotWhole::Empty(R::WORK))?;
-    // Which file each shard is in.
-    let mut files: BTreeMap<u32, PathBuf> = BTreeMap::new();
-    note(&mut files, &first, sum.shards());
+    let mut merging = Merging::default();
     for (file, result) in results {
-        let shards = result.shards().clone();
-        match add(&mut sum, result) {
-            Ok(()) => note(&mut files, &file, &shards),
-            Err(NotAdded::Doubled(shard)) => {
-                let other = files.remove(&shard.number()).unwrap_or(first);
-                return Err(NotWhole::Doubled { file, other, shard });
-            }
-            Err(why) => {
-                let work = R::WORK;
-                return Err(NotWhole::Other {
-                    work,
-                    file,
-                    first,
-                    why: Box::new(why),
-                });
-            }
-        }
+        merging.add(file, result)?;
     }
-    let Shards { of, numbers } = sum.shards();
-    let missing = (1..=*of).filter(|number| numbers.binary_search(number).is_err());
-    let missing: Vec<u32> = missing.collect();
-    if !missing.is_empty() {
-        return Err(NotWhole::Missing {
-            there: numbers.len(),
-            of: *of,
-            missing: Missing(missing),
-        });
-    }
-    // It is the whole, however it was cut.
-    *sum.shards_mut() = Shard::WHOLE.into();
-    Ok(sum)
+    merging.whole()
 }
 
 fn note(files: &mut BTreeMap<u32, PathBuf>, file: &Path, shards: &Shards) {

@@ -16,6 +16,11 @@ fn reads(name: &str) -> String {
     )
 }
 
+/// What is said of an option's file that is another one of the command's files already.
+fn not_again(option: &str, file: &str, what: &str) -> String {
+    format!("ubdlab: {option}: found {file}, {what}, expected another one\n")
+}
+
 #[test]
 fn a_trace_is_not_converted_onto_itself_by_any_name() {
     let sandbox = Sandbox::with_device();
@@ -83,26 +88,32 @@ fn blktrace_of_one_request() -> Vec<u8> {
 #[test]
 fn a_page_is_written_over_nothing_that_its_command_reads() {
     let sandbox = Sandbox::with_device();
-    let before = sandbox.contents();
-    let device = ["replay", "@trace", "--device=ubda=@cow", "--report"];
-    sandbox.refuses(&[&device[..], &["@trace"]].concat(), &reads("@trace"));
-    // The backing file is known from the header.
-    sandbox.refuses(&[&device[..], &["@backing"]].concat(), &reads("@backing"));
-    sandbox.refuses(
-        &[&device[..], &["@cow"]].concat(),
-        "@cow: writing: found a file that begins like a COW file, and what replaces it would \
-         destroy a disk; nothing was changed. If it is not needed, remove it first",
-    );
-    assert!(sandbox.contents() == before);
+    symlink(sandbox.path("trace"), sandbox.path("link")).unwrap();
+    for (page, reads) in [
+        ("@trace", "what the command reads for TRACE"),
+        ("@link", "what the command reads for TRACE"),
+        ("@cow", "what the command reads for --device"),
+        // It is known from the header.
+        ("@backing", "what the command reads for --device"),
+    ] {
+        let args = ["replay", "@trace", "--device=ubda=@cow", "--report", page];
+        sandbox.fails(&args, 2, &not_again("--report", page, reads));
+    }
     // What a replay has made and leaves.
     let made = ["replay", "@trace", "--memory", "--size=1M"];
     sandbox.succeeds(&[&made[..], &["--report=@page"]].concat());
     let out = ["replay", "@trace", "--size=1M", "--out=@new"];
-    let done = sandbox.run(&[&out[..], &["--report=@new/backing.img"]].concat());
-    assert_eq!(done.status.code(), Some(3));
-    assert_eq!(sandbox.read("new/backing.img").len(), 1 << 20);
+    let a_file = "a name that a file of the device in --out may get";
+    for (more, page) in [
+        (&[][..], "@new/backing.img"),
+        (&["--each-device"], "@new/00001-8,0/device.cow"),
+    ] {
+        let args = [&out[..], more, &["--report", page]].concat();
+        sandbox.fails(&args, 2, &not_again("--report", page, a_file));
+    }
+    let demo = ["demo", "--out=@new", "--report=@new/device.cow"];
+    sandbox.fails(&demo, 2, &not_again("--report", "@new/device.cow", a_file));
     // A page in a directory that the replay makes.
-    std::fs::remove_dir_all(sandbox.path("new")).unwrap();
     sandbox.succeeds(&[&out[..], &["--report=@new/page.html"]].concat());
     assert!(sandbox.path("new/page.html").exists());
 }
@@ -127,8 +138,8 @@ fn a_campaign_has_no_file_for_two_results() {
             "--report",
             page,
         ];
-        let found = format!("ubdlab: --report: found {page}, the file of --checkpoint");
-        sandbox.fails(&args, 2, &format!("{found}, expected another one\n"));
+        let message = not_again("--report", page, "the file of --checkpoint");
+        sandbox.fails(&args, 2, &message);
     }
     sandbox.write("directory/x", "");
     let args = [
@@ -137,18 +148,136 @@ fn a_campaign_has_no_file_for_two_results() {
         "--checkpoint=@link",
         "--report=@directory/x",
     ];
-    let found = "ubdlab: --report: found @directory/x, the file of --checkpoint";
-    sandbox.fails(&args, 2, &format!("{found}, expected another one\n"));
+    let message = not_again("--report", "@directory/x", "the file of --checkpoint");
+    sandbox.fails(&args, 2, &message);
+    // What is printed into a file is not replaced either.
+    let page = std::fs::File::create(sandbox.path("page")).unwrap();
+    let mut printing = ubdlab();
+    printing.args(sandbox.args(&["fuzz", "--cases=1", "--report=@page"]));
+    let done = printing.stdout(Stdio::from(page)).output().unwrap();
+    let message = not_again("--report", "@page", "the file of standard output");
+    assert_eq!(sandbox.text(&done.stderr), message);
+    assert_eq!(done.status.code(), Some(2));
+    assert_eq!(sandbox.read("page"), b"");
+}
+
+/// A campaign of a few findings.
+const FINDS: [&str; 4] = ["fuzz", "--driver=linux-6.12", "--seed=1", "--cases=1"];
+
+/// The file of one of them.
+const FINDING: &str = "last-run-offset-misplaced.json";
+
+/// Nobody knows yet what is going to be found.
+#[test]
+fn no_file_of_a_campaign_has_a_name_that_a_finding_may_get() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("there")).unwrap();
+    symlink(sandbox.path("there"), sandbox.path("link")).unwrap();
+    let found = "a name that a finding in --out may get";
+    for option in ["--checkpoint", "--report", "--result"] {
+        for (out, file) in [
+            ("@there", format!("@there/{FINDING}")),
+            ("@there", format!("@link/{FINDING}")),
+            ("@new", format!("@new/{FINDING}")),
+            (".", FINDING.to_owned()),
+            ("there", "there/shard-1-of-2-seed-1-zeros-2.json".to_owned()),
+        ] {
+            let args = [&FINDS[..], &["--out", out, option, &file]].concat();
+            sandbox.fails(&args, 2, &not_again(option, &file, found));
+        }
+    }
+    // Another name in that directory is as good as any.
+    let others = [
+        "--checkpoint=found/c",
+        "--report=found/p",
+        "--result=found/r",
+    ];
+    let done = sandbox.run(&[&FINDS[..], &["--out=found"], &others[..]].concat());
+    assert_eq!(
+        (sandbox.text(&done.stderr).as_str(), done.status.code()),
+        ("", Some(1))
+    );
+    for name in ["c", "p", "r", FINDING] {
+        assert!(sandbox.path("found").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_merge_replaces_no_result_with_a_finding_or_its_page() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("results")).unwrap();
+    let file = format!("@results/{FINDING}");
+    let done = sandbox.run(&[&FINDS[..], &["--result", &file]].concat());
+    assert_eq!(done.status.code(), Some(1));
+    let reads = "what the command reads for RESULT";
+    let kept = format!(
+        "ubdlab: {file}: writing: found {reads}, expected another file or nothing; it was not \
+         changed\n"
+    );
+    for results in [&file, "@results"] {
+        let merge = ["fuzz", "merge", results];
+        sandbox.fails(&[&merge[..], &["--out=@results"]].concat(), 2, &kept);
+        let page = [&merge[..], &["--report", &file]].concat();
+        sandbox.fails(&page, 2, &not_again("--report", &file, reads));
+        let page = format!("@new/{FINDING}");
+        let both = [&merge[..], &["--out=@new", "--report", &page]].concat();
+        let found = "a name that a finding in --out may get";
+        sandbox.fails(&both, 2, &not_again("--report", &page, found));
+    }
+    // Findings of an earlier merge are replaced.
+    for _ in 0..2 {
+        let done = sandbox.run(&["fuzz", "merge", "@results", "--out=@found"]);
+        assert_eq!(
+            done.status.code(),
+            Some(1),
+            "{}",
+            sandbox.text(&done.stderr)
+        );
+    }
+}
+
+/// The name of the finding leads to it, which cannot be known before it is found.
+#[test]
+fn a_finding_replaces_no_other_file_of_its_campaign() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("found")).unwrap();
+    for (option, name) in [("--checkpoint", "checkpoint"), ("--result", "result")] {
+        let finding = sandbox.path("found").join(FINDING);
+        symlink(sandbox.path(name), &finding).unwrap();
+        let file = format!("@{name}");
+        let done = sandbox.run(&[&FINDS[..], &["--out=@found", option, &file]].concat());
+        let message = format!(
+            "ubdlab: @found/{FINDING}: writing: found {file}, the file of {option}, expected \
+             another file or nothing; it was not changed\n"
+        );
+        assert_eq!(sandbox.text(&done.stderr), message);
+        assert_eq!(done.status.code(), Some(3));
+        assert!(
+            sandbox
+                .text(&done.stdout)
+                .contains("last-run-offset (seed 1")
+        );
+        std::fs::remove_file(finding).unwrap();
+    }
+    let checkpoint = String::from_utf8(sandbox.read("checkpoint")).unwrap();
+    assert!(
+        checkpoint.starts_with(r#"{"format":"ubdlab fuzz checkpoint 1""#),
+        "{checkpoint}"
+    );
+    assert!(!sandbox.path("result").exists());
 }
 
 #[test]
 fn a_finding_is_not_replaced_by_its_page() {
     let sandbox = Sandbox::new();
-    let args = ["fuzz", "--driver=linux-6.12", "--seed=1", "--cases=1"];
-    let found = sandbox.run(&[&args[..], &["--out=@found"]].concat());
+    let found = sandbox.run(&[&FINDS[..], &["--out=@found"]].concat());
     assert_eq!(found.status.code(), Some(1));
-    let file = "@found/last-run-offset-misplaced.json";
-    sandbox.refuses(&["fuzz", "--repro", file, "--report", file], &reads(file));
+    let file = &format!("@found/{FINDING}");
+    for command in ["fuzz", "crash"] {
+        let args = [command, "--repro", file, "--report", file];
+        let message = not_again("--report", file, "what the command reads for --repro");
+        sandbox.fails(&args, 2, &message);
+    }
 }
 
 #[test]

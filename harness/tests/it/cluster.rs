@@ -306,29 +306,8 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     }
     let sandbox = Sandbox::new();
     let campaign = sandbox.path("campaign");
-    sandbox.write("hosts", "2/:\n2/other\n");
-    sandbox.write("ssh", SSH);
-    std::fs::set_permissions(sandbox.path("ssh"), Permissions::from_mode(0o700)).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", sandbox.path("").display());
-    let mut command = Command::new(deploy().join("parallel.sh"));
-    command.env("PATH", path);
-    command.arg(sandbox.path("hosts")).arg(SHARDS.to_string());
-    command.arg(&campaign).args(OPTIONS);
-    // Says which shard it is asked to run before it does.
-    let starts = sandbox.path("starts");
-    let program = format!(
-        "#!/bin/sh\necho \"$*\" >>{}\nexec {PROGRAM} \"$@\"\n",
-        starts.display()
-    );
-    sandbox.write("ubdlab", program);
-    std::fs::set_permissions(sandbox.path("ubdlab"), Permissions::from_mode(0o755)).unwrap();
-    command.env("UBDLAB", sandbox.path("ubdlab"));
-    command.env("HOME", sandbox.path(""));
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let mut command = parallel(&sandbox, SHARDS, &format!("exec {PROGRAM} \"$@\""));
+    command.args(OPTIONS);
     let mut child = command.spawn().unwrap();
     wait_for_a_checkpoint(&campaign, || still_runs(&mut child));
     kill_process(first_shard(&campaign), Signal::KILL).unwrap();
@@ -347,13 +326,88 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     let asked = std::fs::read_to_string(sandbox.path("ssh.log")).unwrap();
     let options = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4 other";
     assert!(asked.lines().any(|line| line == options), "{asked}");
-    let starts = std::fs::read_to_string(starts).unwrap();
+    let starts = starts(&sandbox, SHARDS);
+    assert_eq!(starts[0], 2, "it was killed once");
+    assert!(starts[1..].iter().all(|&times| times == 1), "{starts:?}");
+}
+
+/// `deploy/parallel.sh` over two machines, of which the other one is this too, with a program that
+/// says what it is asked for before it `does` something.
+fn parallel(sandbox: &Sandbox, shards: u32, does: &str) -> Command {
+    sandbox.write("hosts", "2/:\n2/other\n");
+    let starts = sandbox.path("starts");
+    let program = format!("#!/bin/sh\necho \"$*\" >>{}\n{does}\n", starts.display());
+    for (name, script) in [("ssh", SSH), ("ubdlab", &program)] {
+        sandbox.write(name, script);
+        std::fs::set_permissions(sandbox.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", sandbox.path("").display());
+    let mut command = Command::new(deploy().join("parallel.sh"));
+    command.env("PATH", path);
+    command.env("UBDLAB", sandbox.path("ubdlab"));
+    command.env("HOME", sandbox.path(""));
+    command.arg(sandbox.path("hosts")).arg(shards.to_string());
+    command.arg(sandbox.path("campaign"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// How often each shard was started.
+fn starts(sandbox: &Sandbox, shards: u32) -> Vec<usize> {
+    let starts = String::from_utf8(sandbox.read("starts")).unwrap();
     let times = |shard: u32| {
-        let shard = format!(" --shard {shard}/{SHARDS} ");
+        let shard = format!(" --shard {shard}/{shards} ");
         starts.lines().filter(|line| line.contains(&shard)).count()
     };
-    assert_eq!(times(1), 2, "it was killed once: {starts}");
-    assert!((2..=SHARDS).all(|shard| times(shard) == 1), "{starts}");
+    (1..=shards).map(times).collect()
+}
+
+/// What parallel and its shell do if the first tries of three shards end with these statuses, and
+/// all later ones well: the status, what is said and printed, and how often each was started.
+fn tried(first: [&str; 3]) -> (Option<i32>, String, String, Vec<usize>) {
+    let sandbox = Sandbox::new();
+    let [one, two, three] = first;
+    let does = format!(
+        "case \"$*\" in\n\
+         *merge*) echo merged; exit 0 ;;\n\
+         *' --shard 1/3 '*) k=1; ends='{one}' ;;\n\
+         *' --shard 2/3 '*) k=2; ends='{two}' ;;\n\
+         *) k=3; ends='{three}' ;;\n\
+         esac\n\
+         mkdir {}/tried-$k 2>/dev/null && eval \"$ends\"\n\
+         exit 0",
+        sandbox.path("").display()
+    );
+    let done = output(&mut parallel(&sandbox, 3, &does));
+    let text = |bytes: &[u8]| sandbox.text(bytes);
+    (
+        done.status.code(),
+        text(&done.stderr),
+        text(&done.stdout),
+        starts(&sandbox, 3),
+    )
+}
+
+#[test]
+fn gnu_parallel_runs_again_what_may_go_well_and_no_wrong_usage() {
+    if peer("parallel").is_none() {
+        return;
+    }
+    let (status, said, printed, starts) = tried(["exit 3", "kill -KILL $$", "exit 127"]);
+    assert_eq!((status, printed.as_str()), (Some(0), "merged\n"), "{said}");
+    assert_eq!(starts, [2, 2, 2], "{said}");
+    // The others are finished, and nothing is merged.
+    let (status, said, printed, starts) = tried(["exit 3", "exit 2", "exit 0"]);
+    assert_eq!((status, printed.as_str()), (Some(2), ""), "{said}");
+    assert_eq!(starts, [2, 1, 1], "{said}");
+    let last = said.lines().last().unwrap();
+    let name = deploy().join("parallel.sh");
+    let expected = "not run again, for what is said above: shard 2";
+    assert_eq!(last, format!("{}: {expected}", name.display()));
 }
 
 /// Without any scheduler: what ends early leaves no result, and the next run goes on from there.

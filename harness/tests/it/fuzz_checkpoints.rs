@@ -39,6 +39,17 @@ fn inode(file: &Path) -> Option<u64> {
     std::fs::metadata(file).ok().map(|found| found.ino())
 }
 
+/// How many cases are finished by what the checkpoint says, if there is one.
+fn finished(file: &Path) -> u64 {
+    let Ok(text) = std::fs::read(file) else {
+        return 0;
+    };
+    let checkpoint: Value = serde_json::from_slice(&text).unwrap();
+    let finished = &checkpoint["state"]["finished"];
+    let beyond = finished["beyond"].as_array().unwrap().len();
+    finished["frontier"].as_u64().unwrap() + beyond as u64
+}
+
 /// The findings that were written, by their names. One that a kill has left half written is hidden.
 fn found(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
     let files = std::fs::read_dir(sandbox.path("found")).unwrap();
@@ -64,7 +75,7 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
             0 => Signal::TERM,
             _ => Signal::KILL,
         };
-        let before = inode(&file);
+        let (before, finished_before) = (inode(&file), finished(&file));
         let mut command = ubdlab_that_heeds_signals();
         command.args(sandbox.args(&[&CAMPAIGN[..], &["--jobs=1", CHECKPOINT]].concat()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -79,8 +90,13 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         let output = child.wait_with_output().unwrap();
         match output.status.code() {
             Some(1) => break output,
+            // The checkpoint is written first of all: the signal comes before a case is finished.
+            Some(143) => {
+                assert!(finished(&file) > finished_before, "it comes no further");
+                interrupted += 1;
+            }
             // Of the one that cannot be heeded there is no status.
-            Some(143) | None => interrupted += 1,
+            None => interrupted += 1,
             other => panic!("{other:?}: {}", sandbox.text(&output.stderr)),
         }
     };
@@ -99,6 +115,33 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
     let again = sandbox.run(&[&CAMPAIGN[..], &["--jobs=2", CHECKPOINT]].concat());
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(result(&again.stdout), result(&ended.stdout));
+}
+
+/// Ctrl-C does not wait.
+#[test]
+fn a_sitting_that_has_finished_no_case_says_so() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("checkpoint");
+    let mut command = ubdlab_that_heeds_signals();
+    // All its defects show one after the other, and are traced: the first case takes a while.
+    command.args(sandbox.args(&["fuzz", "--driver=linux-6.12", "--seed=8", CHECKPOINT]));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    until("it has written a checkpoint", || {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        file.exists()
+    });
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = sandbox.text(&output.stderr);
+    let nothing = "no case was finished before the signal came: the command that goes on begins them \
+                   anew\n";
+    let expected = match finished(&file) {
+        0 => nothing,
+        _ => "",
+    };
+    assert_eq!(said, expected);
 }
 
 /// There is no time left for what was cut off, and so it stays as it was.

@@ -2,7 +2,7 @@
 //! campaign in one piece, byte for byte but for the times.
 
 use driver::linux::Defects;
-use harness::fuzz::campaign::merge::{check, merge};
+use harness::fuzz::campaign::merge::check;
 use harness::fuzz::campaign::record::FindingRecord;
 use harness::fuzz::campaign::result::CampaignResult;
 use harness::fuzz::campaign::{Campaign, run};
@@ -10,6 +10,7 @@ use harness::fuzz::case::DriverName;
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
 use harness::shard::Shard;
+use harness::shard::merge::merge;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 

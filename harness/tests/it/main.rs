@@ -87,6 +87,7 @@ mod kernel_against;
 mod kernel_astray;
 mod kernel_findings;
 mod linux_host_operations;
+mod merge_memory;
 mod model_findings;
 mod mount_exercise;
 mod mount_hosts_agree;

@@ -1,7 +1,6 @@
 //! `ubdlab crash --repro`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::bounded;
@@ -12,6 +11,7 @@ use crate::crash::{CannotCrash, End, FORMAT, FindingFile, Shown};
 use crate::mount::Limits;
 use crate::report::crash_finding_page;
 
+use super::super::document;
 use super::super::interrupt::{self, Interrupt};
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
@@ -28,7 +28,7 @@ fn largest(limits: Limits) -> u64 {
 
 /// Checks the remains of the finding in `file` again, or mounts them.
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
-    let page = PageFile::begin(args.report.as_deref(), None, &[file])?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     let limits = args.limits.limits();
     let finding = read(file, limits)?;
     let failed = |error: CannotCrash| match error {
@@ -188,21 +188,9 @@ fn not_there(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 fn read(file: &Path, limits: Limits) -> Result<FindingFile, Failure> {
-    let largest = largest(limits);
     let wrong = |what: String| Failure(format!("{}: {what}", shown(file)));
-    let opened = File::open(file).map_err(|error| not_there(file, &error))?;
-    let mut text = String::new();
-    // A length says nothing of a pipe or a device.
-    let read = opened
-        .take(largest.saturating_add(1))
-        .read_to_string(&mut text);
-    read.map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
-    if text.len() as u64 > largest {
-        return Err(wrong(format!(
-            "found more than {largest} bytes, expected a finding, which has at most as many; \
-             --max-bytes raises that"
-        )));
-    }
+    let way_out = "; --max-bytes raises that";
+    let text = document::text(file, largest(limits), "a finding", way_out)?;
     let finding: FindingFile = serde_json::from_str(&text)
         .map_err(|error| wrong(format!("not a finding of ubdlab crash: {error}")))?;
     match finding.format == FORMAT {

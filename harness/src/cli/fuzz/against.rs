@@ -19,6 +19,7 @@ use crate::report::{DifferencesPage, ToldDifference, differences_page};
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};
 use super::super::output_file::OutputFile;
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::Args;
@@ -27,11 +28,11 @@ use super::kernel::prepare;
 use super::report::{repeating, tell_early_end, tell_lived};
 
 /// Runs the campaign.
-pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failure> {
+pub(super) fn search(args: &Args, against: DriverName, own: &OwnFiles) -> Result<Verdict, Failure> {
     if let Err(why) = check_model(against) {
         return Ok(wrong_usage(format!("--against: {why}")));
     }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     let prepared = prepare(args)?;
     let campaign = &prepared.campaign;
     let interrupt = Interrupt::catch();
@@ -43,7 +44,8 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
         let Some(found) = found else {
             return;
         };
-        let written = args.out.as_deref().map(|directory| write(directory, found));
+        let written = args.out.as_deref();
+        let written = written.map(|directory| write(directory, found, own));
         files.push(match written.transpose() {
             Ok(file) => file,
             Err(error) => {
@@ -82,8 +84,9 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
 }
 
 /// Writes a difference into the directory for findings.
-fn write(directory: &Path, found: &Found) -> Result<PathBuf, Failure> {
+fn write(directory: &Path, found: &Found, own: &OwnFiles) -> Result<PathBuf, Failure> {
     let file = directory.join(format!("kernel-difference-{}.json", found.seed));
+    own.check_made(&file).map_err(Failure)?;
     let text = serde_json::to_string(&found.file).map_err(Failure::operation)?;
     OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
     Ok(file)

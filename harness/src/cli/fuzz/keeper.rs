@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::fuzz::campaign::record::FindingRecord;
 use crate::fuzz::campaign::{Campaign, Finding, Recipient, State, Stop};
 use crate::fuzz::defect::CaseDefect;
+use crate::fuzz::violation::Kind;
 use crate::shard::Shard;
 
 use super::super::output_file::OutputFile;
+use super::super::own_files::OwnFiles;
 use super::super::{Failure, interrupt};
 use super::checkpoint::CampaignCheckpoint;
 
@@ -22,7 +24,12 @@ pub(super) struct Keeper<'a> {
     writer: Option<Writer<'a>>,
     checkpoint: Option<CampaignCheckpoint<'a>>,
     bar: ProgressBar,
-    kept: Vec<FindingRecord>,
+    /// With the places of the findings.
+    kept: Vec<((u64, usize), FindingRecord)>,
+    /// Cases that were finished before this sitting.
+    before: Option<u64>,
+    /// Whether one was finished in it.
+    progressed: Arc<AtomicBool>,
     /// Why something could not be written.
     failure: Option<Failure>,
     /// There is such a reason: nothing more is to be found.
@@ -32,6 +39,8 @@ pub(super) struct Keeper<'a> {
 impl Recipient for Keeper<'_> {
     fn progress(&mut self, cases: u64) {
         self.bar.set_position(cases);
+        let before = *self.before.get_or_insert(cases);
+        self.progressed.store(cases > before, Ordering::Relaxed);
     }
 
     fn found(&mut self, findings: &[Finding]) {
@@ -64,6 +73,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn new(
         campaign: &'a Campaign,
         directory: Option<&'a Path>,
+        own: &'a OwnFiles,
         checkpoint: Option<CampaignCheckpoint<'a>>,
     ) -> Keeper<'a> {
         let stop = match campaign.stop {
@@ -72,24 +82,36 @@ impl<'a> Keeper<'a> {
         };
         Keeper {
             campaign,
-            writer: directory.map(|directory| Writer::new(directory, campaign.shard)),
+            writer: directory.map(|directory| Writer::new(directory, campaign.shard, own)),
             checkpoint,
             bar: progress(stop),
             kept: Vec::new(),
+            before: None,
+            progressed: Arc::default(),
             failure: None,
             gave_up: Arc::default(),
         }
     }
 
+    /// Becomes true when a case is finished in this sitting.
+    pub(super) fn progressed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.progressed)
+    }
+
     fn keep(&mut self, finding: &Finding, writes: bool) {
+        let place = finding.place();
         let mut finding = FindingRecord::of(finding.clone());
         let writer = self.writer.as_mut().filter(|_| writes);
-        match writer.map(|writer| writer.write(&finding)) {
+        let written = writer.map(|writer| {
+            let file = writer.file_of(&finding);
+            writer.write(&finding, &file).map(|()| file)
+        });
+        match written {
             None => {}
             Some(Ok(file)) => finding.file = Some(file),
             Some(Err(failure)) => self.give_up(failure),
         }
-        self.kept.push(finding);
+        self.kept.push((place, finding));
     }
 
     fn give_up(&mut self, failure: Failure) {
@@ -100,8 +122,9 @@ impl<'a> Keeper<'a> {
     /// All findings, in the order of their cases; and why something could not be written.
     pub(super) fn finish(mut self) -> (Vec<FindingRecord>, Option<Failure>) {
         self.bar.finish_and_clear();
-        self.kept.sort_by_key(FindingRecord::place);
-        (self.kept, self.failure)
+        self.kept.sort_by_key(|(place, _)| *place);
+        let kept = self.kept.into_iter().map(|(_, finding)| finding);
+        (kept.collect(), self.failure)
     }
 }
 
@@ -113,34 +136,41 @@ const LONGEST_NAME: usize = 128;
 pub(super) struct Writer<'a> {
     directory: &'a Path,
     shard: Shard,
+    /// What is replaced by no finding.
+    own: &'a OwnFiles,
     /// How many findings have a name.
     names: BTreeMap<String, u64>,
 }
 
 impl<'a> Writer<'a> {
-    /// Of the findings of this shard, into a directory that there is.
-    pub(super) fn new(directory: &'a Path, shard: Shard) -> Writer<'a> {
+    /// Of the findings of this shard, of a command that has these files.
+    pub(super) fn new(directory: &'a Path, shard: Shard, own: &'a OwnFiles) -> Writer<'a> {
         Writer {
             directory,
             shard,
+            own,
             names: BTreeMap::new(),
         }
     }
 
-    /// Writes the case of a finding; where that is.
-    ///
-    /// # Errors
-    /// Why it cannot be written.
-    pub(super) fn write(&mut self, finding: &FindingRecord) -> Result<PathBuf, Failure> {
+    /// The file of a finding, which no other one gets.
+    pub(super) fn file_of(&mut self, finding: &FindingRecord) -> PathBuf {
         let mut name = name_of(finding);
         if self.shard != Shard::WHOLE {
             let (number, of) = (self.shard.number(), self.shard.of());
             name = format!("shard-{number}-of-{of}-{name}");
         }
-        let file = self.directory.join(self.another(name) + ".json");
+        self.directory.join(self.another(name) + ".json")
+    }
+
+    /// Writes the case of a finding into its file.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub(super) fn write(&self, finding: &FindingRecord, file: &Path) -> Result<(), Failure> {
+        self.own.check_made(file).map_err(Failure)?;
         let text = serde_json::to_string_pretty(&finding.case).map_err(Failure::operation)?;
-        OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
-        Ok(file)
+        OutputFile::create(file)?.write_whole(&(text + "\n"))
     }
 
     /// This name, with the next number after it if it was used before.
@@ -167,6 +197,22 @@ fn name_of(finding: &FindingRecord) -> String {
     }
 }
 
+/// Whether a file at this path below the directory of findings could be one: its name ends with a
+/// kind, and perhaps a number.
+pub(super) fn may_be_finding(below: &Path) -> bool {
+    let name = below.to_str().and_then(|name| name.strip_suffix(".json"));
+    let Some(name) = name.filter(|name| !name.contains('/')) else {
+        return false;
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbered = name
+        .rsplit_once('-')
+        .filter(|(_, number)| is_number(number));
+    let name = numbered.map_or(name, |(name, _)| name);
+    let mut ends = name.match_indices('-').map(|(at, _)| &name[at + 1..]);
+    Kind::named(name).is_some() || ends.any(|end| Kind::named(end).is_some())
+}
+
 pub(super) fn progress(stop: Stop) -> ProgressBar {
     let (len, style) = match stop {
         Stop::Cases(cases) => (Some(cases), "{msg} {wide_bar} {pos}/{len}"),
@@ -189,7 +235,7 @@ mod tests {
     use crate::fuzz::case::DriverName;
     use crate::fuzz::generate::generate;
     use crate::fuzz::subject::Subject;
-    use crate::fuzz::violation::{Kind, Violation};
+    use crate::fuzz::violation::Violation;
 
     #[test]
     fn a_name_has_the_defects_that_are_needed_or_a_seed_and_room_for_the_rest() {
@@ -224,12 +270,42 @@ mod tests {
         assert_eq!(name_of(&finding(&all)), "seed-7-lost-write");
         let directory = tempfile::tempdir().unwrap();
         let shard = Shard::new(999_999, 1_000_000).unwrap();
-        let mut writer = Writer::new(directory.path(), shard);
+        let own = OwnFiles::new();
+        let mut writer = Writer::new(directory.path(), shard, &own);
         for many in 1..=all.len() {
             let finding = finding(&all[..many]);
             for _ in 0..2 {
-                writer.write(&finding).unwrap();
+                let file = writer.file_of(&finding);
+                writer.write(&finding, &file).unwrap();
+                let below = file.strip_prefix(directory.path()).unwrap();
+                assert!(may_be_finding(below), "{below:?}");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_ends_with_a_kind_may_be_a_finding() {
+        let may_be = |name: &str| may_be_finding(Path::new(name));
+        for name in [
+            "lost-write.json",
+            "zeros-2.json",
+            "flush-noop-lost-write.json",
+            "seed-7-lost-write-12.json",
+            "shard-1-of-3-flush-noop-died.json",
+        ] {
+            assert!(may_be(name), "{name}");
+        }
+        for name in [
+            "1.json",
+            "3-of-8.json",
+            "write.json",
+            "lost-write",
+            "lost-write.html",
+            "below/lost-write.json",
+            "lost-write-a.json",
+            "",
+        ] {
+            assert!(!may_be(name), "{name}");
         }
     }
 }

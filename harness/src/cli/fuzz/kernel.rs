@@ -21,6 +21,7 @@ use crate::sim::Assumptions;
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};
 use super::super::output_file::{OutputFile, not_created};
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::uml_programs::programs;
@@ -75,16 +76,21 @@ pub(super) fn search(args: &Args) -> Result<Verdict, Failure> {
     if let Some(what) = not_with_the_kernel(args) {
         return Ok(wrong_usage(format!("{what}: not with --driver kernel")));
     }
-    if let Some(against) = args.against {
-        return against::search(args, against.driver());
+    let own = args.own_files(may_be_finding);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
     }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    if let Some(against) = args.against {
+        return against::search(args, against.driver(), &own);
+    }
+    let page = PageFile::begin(args.report.as_deref(), None)?;
     let prepared = prepare(args)?;
     let campaign = &prepared.campaign;
     let interrupt = Interrupt::catch();
     let is_asked = Arc::new(move || interrupt.is_asked());
     let mut kept = Kept {
         directory: args.out.as_deref(),
+        own: &own,
         bar: progress(campaign.stop),
         files: Vec::new(),
         failure: None,
@@ -128,9 +134,16 @@ fn not_with_the_kernel(args: &Args) -> Option<&'static str> {
     given.next().map(|(what, _)| what)
 }
 
+/// Whether a file at this path below the directory of findings could be one.
+fn may_be_finding(below: &Path) -> bool {
+    let name = below.to_str().filter(|name| !name.contains('/'));
+    name.is_some_and(|name| name.starts_with("kernel-") && name.ends_with(".json"))
+}
+
 /// Findings, written down as they come.
 struct Kept<'a> {
     directory: Option<&'a Path>,
+    own: &'a OwnFiles,
     bar: ProgressBar,
     /// The file of each finding, in the order of the findings.
     files: Vec<Option<PathBuf>>,
@@ -152,7 +165,10 @@ impl Kept<'_> {
             };
             directory.join(name + ".json")
         });
-        let written = file.as_deref().map(|file| write(file, finding));
+        let written = file.as_deref().map(|file| {
+            self.own.check_made(file).map_err(Failure)?;
+            write(file, finding)
+        });
         match written.transpose() {
             Ok(_) => self.files.push(file),
             Err(failure) => {

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::fuzz::campaign::merge::{check, merge};
-use crate::fuzz::campaign::result::{CampaignResult, FORMAT};
+use crate::fuzz::campaign::merge::check;
+use crate::fuzz::campaign::result::FORMAT;
 use crate::shard::Shard;
 
 use super::super::document::Expected;
 use super::super::output_file::not_created;
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
-use super::super::{Failure, Verdict};
-use super::keeper::Writer;
+use super::super::{Failure, Verdict, wrong_usage};
+use super::keeper::{Writer, may_be_finding};
 use super::search::report;
 
 /// Add up the results of all shards of a campaign
@@ -19,6 +20,9 @@ use super::search::report;
 /// All N have to be there, once, of one campaign and run to their end by one build of the program.
 /// The sum is what the campaign in one piece would have come to, but for the times: those of all
 /// shards are added.
+///
+/// Results are read one after the other, and the largest of them takes up to seven times its size
+/// in memory. One of more than 256 MiB is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -53,19 +57,28 @@ const RESULT: Expected = Expected {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let results: Vec<(PathBuf, CampaignResult)> = RESULT.read(&args.results)?;
-    for (file, result) in &results {
-        let wrong = |why| Failure(format!("{}: {why}", driver::shown(file)));
-        check(result).map_err(wrong)?;
+    let (files, sum) = RESULT.add_up(&args.results, check)?;
+    let own = OwnFiles::new()
+        .reading("RESULT", files)
+        .writing("--report", args.report.as_deref())
+        .making("a finding", args.out.as_deref(), may_be_finding);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
     }
-    let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
-    let page = PageFile::begin(args.report.as_deref(), None, &files)?;
-    let mut result = merge(results).map_err(Failure::operation)?;
+    let page = PageFile::begin(args.report.as_deref(), None)?;
+    let mut result = sum.whole().map_err(Failure::operation)?;
     if let Some(directory) = &args.out {
+        let mut writer = Writer::new(directory, Shard::WHOLE, &own);
+        let findings = result.findings.iter();
+        let files: Vec<PathBuf> = findings.map(|finding| writer.file_of(finding)).collect();
+        let replaces = files.iter().find_map(|file| own.check_made(file).err());
+        if let Some(what) = replaces {
+            return Ok(wrong_usage(what));
+        }
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
-        let mut writer = Writer::new(directory, Shard::WHOLE);
-        for finding in &mut result.findings {
-            finding.file = Some(writer.write(finding)?);
+        for (finding, file) in result.findings.iter_mut().zip(files) {
+            writer.write(finding, &file)?;
+            finding.file = Some(file);
         }
     }
     report(&result, args.json, page)

@@ -11,8 +11,9 @@ use crate::report::{ToldDifference, ToldFinding, difference_page, finding_page};
 
 use super::super::document;
 use super::super::output::{self, InLines};
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, wrong_usage};
 use super::quietly;
 use super::report::repeating;
 
@@ -130,11 +131,10 @@ fn verdict(told: &Told) -> Verdict {
 /// The text of a file of this command's, and the format that it says it has.
 fn read(file: &Path) -> Result<(String, String), Failure> {
     let wrong = wrong_file(file);
-    let text = document::text(file, LARGEST_CASE, "a case")?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
-    match document::format_of(&value) {
-        Some(format) => Ok((format.to_owned(), text)),
+    let text = document::text(file, LARGEST_CASE, "a case", "")?;
+    let format = document::format_of(&text);
+    match format.map_err(|error| wrong(format!("{NO_FINDING}: {error}")))? {
+        Some(format) => Ok((format, text)),
         None => Err(wrong(format!(
             "{NO_FINDING}: found no format, expected {FORMAT:?}"
         ))),
@@ -144,7 +144,13 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = wrong_file(file);
-    let page = PageFile::begin(page, None, &[file])?;
+    let own = OwnFiles::new()
+        .reading("--repro", [file])
+        .writing("--report", page);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
+    }
+    let page = PageFile::begin(page, None)?;
     let (format, text) = read(file)?;
     match format.as_str() {
         FORMAT => {}

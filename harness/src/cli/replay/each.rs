@@ -17,11 +17,11 @@ use crate::trace::notes::DeviceCounts;
 use crate::trace::{ByDevice, Device, DeviceChoice, Devices, Known, MOST_DEVICES};
 
 use super::super::checkpoint_file::{CheckpointFile, Foreign};
+use super::super::made_files;
 use super::super::output;
-use super::super::output_file::found_twice;
 use super::super::page::PageFile;
 use super::super::progress::Shown;
-use super::super::reading::{Reading, Rereadable, files_of};
+use super::super::reading::{Reading, Rereadable};
 use super::super::{Failure, Verdict, wrong_usage};
 use super::checkpoint::{Part, VolumesKept};
 use super::volumes_text::Text;
@@ -33,13 +33,9 @@ type Listing = BTreeMap<Device, DeviceCounts>;
 /// Runs the command.
 pub(super) fn run(args: &Args, path: &Path, driver: ReplayDriver) -> Result<Verdict, Failure> {
     super::check_kind(path)?;
-    let (checkpoint, page) = (args.checkpoint.as_deref(), args.report.as_deref());
-    if let Some(what) = found_twice(&[("--checkpoint", checkpoint), ("--report", page)]) {
-        return Ok(wrong_usage(what));
-    }
     let trace = Rereadable::new(path)?;
-    let page = PageFile::begin(page, args.out.as_deref(), &files_of(path))?;
-    let file = checkpoint.map(checkpoint::file);
+    let page = PageFile::begin(args.report.as_deref(), args.out.as_deref())?;
+    let file = args.checkpoint.as_deref().map(checkpoint::file);
     let found = file.as_ref().map(CheckpointFile::read).transpose()?;
     let started = clock::start();
     let listing = list(&trace, &args.reading)?;
@@ -292,6 +288,12 @@ fn directory_of(number: u64, device: &Device) -> PathBuf {
         .take(LONGEST_NAME)
         .collect();
     format!("{:05}-{name}", number + 1).into()
+}
+
+/// Whether a file at this path below --out could be one of a volume's device.
+pub(super) fn may_be_of_device(below: &Path) -> bool {
+    let mut components = below.components();
+    components.next().is_some() && made_files::may_be_of_device(components.as_path())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use crate::replay::volumes::{FORMAT, VolumesResult};
-use crate::shard::merge::merge;
 
 use super::super::document::Expected;
+use super::super::own_files::OwnFiles;
 use super::super::page::PageFile;
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, wrong_usage};
 use super::each::report;
 
 /// Put the results of all shards of a replay together: a table of all volumes, worst first
@@ -16,6 +16,10 @@ use super::each::report;
 /// be there, each once, of one trace, with the same options and by the same version of the program.
 /// What comes of it is the result of the replay in one piece, but for the times, and exit statuses
 /// are the same: 1 if a volume shows what it should not, 3 if only some could not be replayed.
+///
+/// Results are read one after the other. Beside all volumes in the table, which take less memory
+/// than the files have bytes, it takes a few times the size of the largest file. One of more than
+/// 256 MiB is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -48,13 +52,15 @@ const RESULT: Expected = Expected {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let results: Vec<(PathBuf, VolumesResult)> = RESULT.read(&args.results)?;
-    for (file, result) in &results {
-        let checked = result.check();
-        checked.map_err(|why| Failure(format!("{}: {why}", driver::shown(file))))?;
+    let (files, sum) = RESULT.add_up(&args.results, VolumesResult::check)?;
+    let page = args.report.as_deref();
+    let own = OwnFiles::new()
+        .reading("RESULT", files)
+        .writing("--report", page);
+    if let Err(what) = own.check() {
+        return Ok(wrong_usage(what));
     }
-    let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
-    let page = PageFile::begin(args.report.as_deref(), None, &files)?;
-    let whole = merge(results).map_err(Failure::operation)?;
+    let page = PageFile::begin(page, None)?;
+    let whole = sum.whole().map_err(Failure::operation)?;
     report(&whole, args.json, page)
 }

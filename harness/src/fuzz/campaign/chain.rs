@@ -10,7 +10,6 @@ use std::sync::Mutex;
 
 use crate::locked::locked;
 
-use super::super::coverage::Coverage;
 use super::super::defect::CaseDefect;
 use super::super::finding::{Finding, Key};
 use super::super::guard::guarded;
@@ -19,14 +18,12 @@ use super::super::shrink::{shrink_until, with_needed_defects};
 use super::super::subject::Subject;
 use super::super::violation::Violation;
 use super::one_watched;
+use super::sums::Sums;
 
 /// What came of a case.
 #[derive(Default)]
 pub(super) struct Chain {
-    pub(super) host_operations: u64,
-    pub(super) crash_images: u64,
-    pub(super) coverage: Coverage,
-    pub(super) has_finding: bool,
+    pub(super) sums: Sums,
     /// Those of which no earlier case has shown the same.
     pub(super) findings: Vec<Finding>,
     /// The campaign was to end before the case did.
@@ -69,14 +66,17 @@ impl Links {
         let mut subject = self.subject.clone();
         loop {
             let explored = one_watched(seed, &subject, watch);
-            chain.host_operations += explored.host_operations;
-            chain.crash_images += explored.crash_images;
-            chain.coverage.merge(&explored.coverage);
+            chain.sums.add(&Sums {
+                host_operations: explored.host_operations,
+                crash_images: explored.crash_images,
+                cases_with_findings: 0,
+                coverage: explored.coverage,
+            });
             chain.cut_off = explored.cut_off;
             let Some((case, violation)) = explored.finding else {
                 break;
             };
-            chain.has_finding = true;
+            chain.sums.cases_with_findings = 1;
             let mut finding = Finding {
                 number,
                 seed,

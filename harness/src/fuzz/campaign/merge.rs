@@ -1,14 +1,11 @@
 //! Adding up the results of shards. In whatever order and grouping they come, the sum is the same;
 //! that of all shards is the result of the campaign in one piece, times aside.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-
-use super::super::finding::Key;
-use super::super::violation::Cause;
+use super::super::finding::Finding;
+use super::earliest::Earliest;
 use super::record::{FindingRecord, WrongFinding};
 use super::result::{CampaignResult, FORMAT};
-use crate::shard::merge::{self, Difference, NotWhole, OfShards, Shards, WrongShards, add_up};
+use crate::shard::merge::{Difference, OfShards, Shards, WrongShards, add_up};
 
 impl OfShards for CampaignResult {
     const WORK: &'static str = "campaign";
@@ -39,27 +36,19 @@ impl OfShards for CampaignResult {
         let findings = std::mem::take(&mut self.findings);
         self.findings = earliest(findings.into_iter().chain(other.findings));
     }
+
+    fn complete(&mut self) {
+        self.findings = earliest(std::mem::take(&mut self.findings).into_iter());
+    }
 }
 
 /// The earliest finding of each thing, in the order of their cases. Where their cases were written
 /// to is a matter of the shards.
 fn earliest(findings: impl Iterator<Item = FindingRecord>) -> Vec<FindingRecord> {
-    let mut earliest: BTreeMap<Key, FindingRecord> = BTreeMap::new();
-    for mut finding in findings {
-        finding.file = None;
-        let key = finding.key();
-        let kept = earliest.get(&key);
-        if kept.is_none_or(|kept| finding.rank() < kept.rank()) {
-            earliest.insert(key, finding);
-        }
-    }
-    // One that is not traced may be one that is, if that has its cause.
-    let traced = earliest.values().filter(|finding| !finding.is_untraced);
-    let causes: BTreeSet<Cause> = traced.map(|finding| finding.violation.cause()).collect();
-    earliest.retain(|(cause, _), finding| !finding.is_untraced || !causes.contains(cause));
-    let mut earliest: Vec<FindingRecord> = earliest.into_values().collect();
-    earliest.sort_by_key(FindingRecord::place);
-    earliest
+    let mut earliest: Earliest = findings.map(Finding::from).collect();
+    earliest.leave_out_covered(&Earliest::default());
+    let earliest = earliest.in_order().into_iter();
+    earliest.map(FindingRecord::of).collect()
 }
 
 /// Why a document is no result that can be added up.
@@ -137,18 +126,6 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
         }),
         _ => Ok(()),
     }
-}
-
-/// The campaign that these results, with the files that they are from, are of.
-///
-/// # Errors
-/// Which of them is of another campaign or is there twice, or which shards are missing.
-pub fn merge(
-    results: impl IntoIterator<Item = (PathBuf, CampaignResult)>,
-) -> Result<CampaignResult, NotWhole> {
-    let mut sum = merge::merge(results)?;
-    sum.findings = earliest(std::mem::take(&mut sum.findings).into_iter());
-    Ok(sum)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::case::Case;
 use super::super::defect::CaseDefect;
-use super::super::finding::{Finding, Key};
+use super::super::finding::Finding;
 use super::super::violation::Violation;
 use super::identity::{Identity, Until};
 use crate::shard::merge::{Difference, Shards};
@@ -65,21 +65,6 @@ impl FindingRecord {
             is_untraced: finding.is_untraced,
             case: finding.case,
         }
-    }
-
-    /// What all findings of one thing have in common.
-    pub fn key(&self) -> Key {
-        (self.violation.cause(), self.traced_to.clone())
-    }
-
-    /// Its place among the findings of a campaign: the earlier one is kept.
-    pub fn place(&self) -> (u64, usize) {
-        (self.number, self.switched_off.len())
-    }
-
-    /// Which of two findings of one key is kept: a traced one, then the earlier one.
-    pub fn rank(&self) -> (bool, (u64, usize)) {
-        (self.is_untraced, self.place())
     }
 
     /// The defects that it needs, as far as they are known, or what kind of violation it is.

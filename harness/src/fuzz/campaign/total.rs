@@ -1,48 +1,15 @@
 //! What a campaign has come to so far. Cases come in any order; a finding is certain when all cases
 //! before it are finished, for only then no earlier one of the same thing can come.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
-use super::super::coverage::Coverage;
-use super::super::finding::{Finding, Key};
-use super::super::violation::Cause;
+use super::super::finding::Finding;
 use super::chain::Chain;
+use super::earliest::Earliest;
 use super::finished::Finished;
 use super::record::FindingRecord;
+use super::sums::Sums;
 use crate::shard::Shard;
-use crate::shard::merge::add_up;
-
-/// How much was done.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Sums {
-    /// Operations of simulated hosts.
-    pub host_operations: u64,
-    /// Crash images built, recovered and checked. Those that are what the kill at the same crash
-    /// point has left, to the last byte, count like others, and are recovered once.
-    pub crash_images: u64,
-    /// Cases with a finding.
-    pub cases_with_findings: u64,
-    /// What came up.
-    pub coverage: Coverage,
-}
-
-impl Sums {
-    fn add(&mut self, chain: &Chain) {
-        add_up(&mut self.host_operations, chain.host_operations);
-        add_up(&mut self.crash_images, chain.crash_images);
-        add_up(&mut self.cases_with_findings, u64::from(chain.has_finding));
-        self.coverage.merge(&chain.coverage);
-    }
-
-    fn add_all(&mut self, other: &Sums) {
-        add_up(&mut self.host_operations, other.host_operations);
-        add_up(&mut self.crash_images, other.crash_images);
-        add_up(&mut self.cases_with_findings, other.cases_with_findings);
-        self.coverage.merge(&other.coverage);
-    }
-}
 
 /// Where a campaign is: all that it takes to go on from there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,26 +43,22 @@ pub struct CutOff {
     pub findings: Vec<FindingRecord>,
 }
 
-type Findings = BTreeMap<Key, Finding>;
-
 pub(super) struct Total {
     shard: Shard,
     finished: Finished,
     sums: Sums,
-    certain: Findings,
-    uncertain: Findings,
+    certain: Earliest,
+    uncertain: Earliest,
     /// What came of cases that were cut off. They are not finished, and are run once more when the
     /// campaign goes on, if there is time.
     of_cut_off: Sums,
-    in_cut_off: Findings,
+    in_cut_off: Earliest,
 }
 
 impl Total {
     pub(super) fn of(shard: Shard, state: State) -> Total {
-        let findings = |records: Vec<FindingRecord>| {
-            let findings = records.into_iter().map(Finding::from);
-            findings.map(|finding| (finding.key(), finding)).collect()
-        };
+        let findings =
+            |records: Vec<FindingRecord>| records.into_iter().map(Finding::from).collect();
         let cut_off = state.cut_off.unwrap_or_default();
         Total {
             shard,
@@ -114,50 +77,40 @@ impl Total {
 
     /// All findings of finished cases.
     pub(super) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.certain.values().chain(self.uncertain.values())
+        self.certain.iter().chain(self.uncertain.iter())
     }
 
     /// Those that are certain, in the order of their cases.
     pub(super) fn certain(&self) -> Vec<Finding> {
-        in_order(self.certain.values().cloned().collect())
+        self.certain.clone().in_order()
     }
 
     /// Adds what came of the case at `index`. The findings that are certain now, in the order of
     /// their cases.
     pub(super) fn add(&mut self, index: u64, chain: Chain) -> Vec<Finding> {
         if chain.cut_off {
-            self.of_cut_off.add(&chain);
-            for finding in chain.findings {
-                keep_earliest(&mut self.in_cut_off, finding);
-            }
+            self.of_cut_off.add(&chain.sums);
+            self.in_cut_off.extend(chain.findings);
             return Vec::new();
         }
-        self.sums.add(&chain);
+        self.sums.add(&chain.sums);
         self.finished.add(index);
         for finding in chain.findings {
             // What is certain is earlier.
-            if !self.certain.contains_key(&finding.key()) {
-                keep_earliest(&mut self.uncertain, finding);
+            if !self.certain.has_one_of(&finding) {
+                self.uncertain.keep(finding);
             }
         }
         let unfinished = self.shard.case_at(self.finished.frontier());
-        let is_certain = |(_, finding): &(&Key, &Finding)| finding.number < unfinished;
-        let certain = self.uncertain.iter().filter(is_certain);
-        let keys: Vec<Key> = certain.map(|(key, _)| key.clone()).collect();
-        let mut new = Vec::new();
-        for key in keys {
-            if let Some(finding) = self.uncertain.remove(&key) {
-                new.push(finding.clone());
-                self.certain.insert(key, finding);
-            }
-        }
-        in_order(new)
+        let new = self.uncertain.take_before(unfinished);
+        self.certain.extend(new.iter().cloned());
+        new.in_order()
     }
 
     /// Where it is after this time, which may be all that there is.
     pub(super) fn state(&self, elapsed_ns: u64, job_ns: u64, is_time_up: bool) -> State {
-        let records = |findings: &Findings| {
-            let findings = in_order(findings.values().cloned().collect());
+        let records = |findings: &Earliest| {
+            let findings = findings.clone().in_order();
             findings.into_iter().map(FindingRecord::of).collect()
         };
         State {
@@ -175,41 +128,24 @@ impl Total {
     }
 
     /// The findings that are not certain, when nothing more comes: what they say holds all the
-    /// same. One that is not traced may be one that is, if that has its cause.
+    /// same.
     pub(super) fn others(&self) -> Vec<Finding> {
         let mut others = self.uncertain.clone();
-        for finding in self.in_cut_off.values() {
-            if !self.certain.contains_key(&finding.key()) {
-                keep_earliest(&mut others, finding.clone());
+        for finding in self.in_cut_off.iter() {
+            if !self.certain.has_one_of(finding) {
+                others.keep(finding.clone());
             }
         }
-        let traced = others.values().filter(|finding| !finding.is_untraced);
-        let traced = traced.chain(self.certain.values());
-        let causes: BTreeSet<Cause> = traced.map(|finding| finding.violation.cause()).collect();
-        others.retain(|(cause, _), finding| !finding.is_untraced || !causes.contains(cause));
-        in_order(others.into_values().collect())
+        others.leave_out_covered(&self.certain);
+        others.in_order()
     }
 
     /// How much was done, what was cut off included.
     pub(super) fn all_sums(&self) -> Sums {
         let mut sums = self.sums.clone();
-        sums.add_all(&self.of_cut_off);
+        sums.add(&self.of_cut_off);
         sums
     }
-}
-
-fn keep_earliest(findings: &mut Findings, finding: Finding) {
-    let key = finding.key();
-    let kept = findings.get(&key);
-    if kept.is_none_or(|kept| finding.rank() < kept.rank()) {
-        findings.insert(key, finding);
-    }
-}
-
-/// The findings in the order of their cases.
-pub(super) fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(Finding::place);
-    findings
 }
 
 #[cfg(test)]
@@ -234,7 +170,10 @@ mod tests {
             is_untraced: false,
         };
         Chain {
-            has_finding: true,
+            sums: Sums {
+                cases_with_findings: 1,
+                ..Sums::default()
+            },
             findings: vec![finding],
             ..Chain::default()
         }
@@ -278,10 +217,13 @@ mod tests {
     fn what_was_cut_off_when_the_time_was_up_stays() {
         let mut total = Total::of(Shard::WHOLE, State::default());
         total.add(0, with_finding(0));
-        let cut_off = |number| Chain {
-            cut_off: true,
-            host_operations: 10,
-            ..with_finding(number)
+        let cut_off = |number| {
+            let mut chain = with_finding(number);
+            chain.sums.host_operations = 10;
+            Chain {
+                cut_off: true,
+                ..chain
+            }
         };
         total.add(1, cut_off(1));
         // Traced to nothing, as one of which a defect is known: it may be the same.

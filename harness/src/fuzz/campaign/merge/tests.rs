@@ -1,5 +1,7 @@
 //! Results add up to the same in any order and any grouping, and what does not fit is named.
 
+use std::path::PathBuf;
+
 use driver::linux::Defect;
 use proptest::prelude::*;
 
@@ -13,7 +15,7 @@ use crate::fuzz::generate::generate;
 use crate::fuzz::subject::Subject;
 use crate::fuzz::violation::{Kind, Violation};
 use crate::shard::Shard;
-use crate::shard::merge::add;
+use crate::shard::merge::{add, merge};
 
 const CASES: u64 = 100;
 
@@ -135,19 +137,22 @@ proptest! {
 
     #[test]
     fn the_earliest_of_each_finding_is_kept(shards in campaign()) {
-        let all: Vec<FindingRecord> =
-            shards.iter().flat_map(|shard| shard.findings.clone()).collect();
+        let found = |result: &CampaignResult| -> Vec<Finding> {
+            result.findings.iter().cloned().map(Finding::from).collect()
+        };
+        let all: Vec<Finding> = shards.iter().flat_map(found).collect();
         let files = (0..).map(|n: u32| PathBuf::from(n.to_string()));
         let merged = merge(files.zip(shards)).unwrap();
+        let merged_findings = found(&merged);
         for finding in &all {
-            let kept = merged.findings.iter().find(|kept| kept.key() == finding.key());
-            let is_traced = |it: &&FindingRecord| {
+            let kept = merged_findings.iter().find(|kept| kept.key() == finding.key());
+            let is_traced = |it: &&Finding| {
                 !it.is_untraced && it.violation.cause() == finding.violation.cause()
             };
             match kept {
                 Some(kept) => prop_assert!(kept.rank() <= finding.rank()),
                 // What it was traced to is there, or something else with its cause.
-                None => prop_assert!(finding.is_untraced && merged.findings.iter().any(|it| is_traced(&it))),
+                None => prop_assert!(finding.is_untraced && merged_findings.iter().any(|it| is_traced(&it))),
             }
         }
         prop_assert_eq!(merged.shards, Shards { of: 1, numbers: vec![1] });
