@@ -51,6 +51,28 @@ fn a_rename_before_its_data_is_found_with_what_was_lost() {
     assert_eq!(count, 1, "{report}");
 }
 
+/// Where names are not ordered, the last rename may survive without the one before it.
+#[test]
+fn a_directory_is_never_beneath_itself_whatever_survives() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    std::fs::create_dir_all(sandbox.path("work/a/b")).unwrap();
+    let script = "mv work/a work/x; mv work/x/b work/b; mv work/x work/b/a";
+    let check = "find work | grep -q b || { echo gone; exit 7; }";
+    let more = ["--weaken", "ordered-names", "--json", "--out", "found"];
+    let done = crash(&sandbox, check, &more, &["sh", "-c", script]);
+    let report = found(&done, 1);
+    assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{report}");
+    // Nor is it in what such a finding leaves.
+    let file = sandbox.read("found/finding-1.json");
+    let mut file: Value = serde_json::from_slice(&file).unwrap();
+    file["crash"]["power"]["names"] = [false, false, true].into_iter().collect();
+    sandbox.write("beneath.json", file.to_string());
+    let done = sandbox.run(&["crash", "--repro", "beneath.json"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+}
+
 /// The processes alone are killed: nothing that they did is lost, but it is not all done.
 #[test]
 fn a_kill_between_cut_and_write_is_found_and_one_around_a_rename_is_not() {

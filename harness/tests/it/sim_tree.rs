@@ -19,10 +19,21 @@ struct Story {
 
 impl Story {
     fn new() -> Story {
+        Story::assuming(Assumptions::default())
+    }
+
+    fn assuming(assumptions: Assumptions) -> Story {
         Story {
-            tree: Tree::new(Assumptions::default()),
+            tree: Tree::new(assumptions),
             next: 0,
         }
+    }
+
+    fn without_ordered_names() -> Story {
+        Story::assuming(Assumptions {
+            ordered_names: false,
+            ..Assumptions::default()
+        })
     }
 
     fn attempt(&mut self, change: &TreeChange) -> Result<(), HostError> {
@@ -168,6 +179,30 @@ fn a_removed_file_may_come_back_with_what_was_synced_of_it() {
     assert_eq!(story.left(), set(&[""]));
     assert_eq!(story.tree.node_count(), 1);
     assert_eq!(story.tree.allocated(), 0);
+}
+
+/// The last rename without the one before it would leave the directory beneath itself.
+#[test]
+fn a_directory_keeps_one_name_where_names_are_not_ordered() {
+    let mut story = Story::without_ordered_names();
+    let directory = story.makes(ROOT, "a", NewNode::Directory);
+    let within = story.makes(directory, "b", NewNode::Directory);
+    story.does(TreeChange::Settle);
+    story.renames((ROOT, "a"), (ROOT, "x"));
+    story.renames((directory, "b"), (ROOT, "b"));
+    story.renames((ROOT, "x"), (within, "a"));
+    let left = ["", "a/ a/b/", "a/ b/", "b/ x/", "b/ b/a/", "x/ x/b/"];
+    assert_eq!(story.left(), set(&left));
+    let at_stake = story.tree.at_stake();
+    let last = at_stake.names[2];
+    let image = |survives: &dyn Fn(u64) -> bool| {
+        let survivors = at_stake.survivors(survives);
+        story.tree.after_power_cut(&survivors).unwrap()
+    };
+    let (beneath, nothing) = (image(&|index| index == last), image(&|_| false));
+    assert_eq!(beneath.digest(), nothing.digest());
+    let names: Vec<_> = beneath.walk().into_iter().map(|(_, node)| node).collect();
+    assert_eq!(names, [ROOT, directory, within]);
 }
 
 #[test]

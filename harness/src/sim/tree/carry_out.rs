@@ -1,6 +1,6 @@
 //! What there is in a simulated directory, and how a change is carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -152,9 +152,13 @@ impl Tree {
     /// is in it.
     pub fn walk(&self) -> Vec<(PathBuf, InodeNumber)> {
         let mut found = vec![(PathBuf::from("."), ROOT)];
+        let mut seen = BTreeSet::new();
         let mut next = 0;
         while let Some((path, node)) = found.get(next).cloned() {
             next += 1;
+            if !seen.insert(node) {
+                continue;
+            }
             let within = |name: &OsStr| match node {
                 ROOT => PathBuf::from(name),
                 _ => path.join(name),

@@ -1,6 +1,7 @@
 //! What a crash leaves of a simulated directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ impl Tree {
                 }
             }
         }
-        let mut nodes = self.named_by(&directories);
+        let mut nodes = self.named_by(directories);
         for (number, node) in &mut nodes {
             let Ok(file) = node.file() else {
                 continue;
@@ -136,7 +137,7 @@ impl Tree {
             let directory = node.directory().ok()?;
             Some((number, directory.clone()))
         });
-        let mut nodes = self.named_by(&directories.collect());
+        let mut nodes = self.named_by(directories.collect());
         for node in nodes.values_mut().filter(|node| !node.is_at_rest()) {
             Node::changed(node).settle();
         }
@@ -204,64 +205,77 @@ impl Tree {
     }
 
     /// The nodes that have a name where these directories have these names, open to nobody. A
-    /// directory has one name: where names are not ordered, a second one can be left of a rename of
-    /// it. What is as it was is shared with this tree.
+    /// directory keeps one name: where names are not ordered, a second one can be left of a rename
+    /// of it, even one beneath itself. It keeps the one nearest the top, and of several there the
+    /// first, as a file system check does. What is as it was is shared with this tree.
     fn named_by(
         &self,
-        directories: &BTreeMap<InodeNumber, Directory>,
+        mut directories: BTreeMap<InodeNumber, Directory>,
     ) -> BTreeMap<InodeNumber, Rc<Node>> {
-        let mut found: BTreeMap<InodeNumber, Named<'_>> = BTreeMap::new();
-        let mut next = vec![(ROOT, ROOT)];
-        while let Some((number, parent)) = next.pop() {
-            if let Some(named) = found.get_mut(&number) {
-                named.links += u32::from(!named.node.is_directory());
-                continue;
+        let mut found = BTreeMap::from([(ROOT, Place::within(ROOT))]);
+        let mut surplus = Vec::new();
+        let mut next = VecDeque::from([ROOT]);
+        while let Some(parent) = next.pop_front() {
+            let names = directories.get(&parent).into_iter();
+            for (name, number) in names.flat_map(Directory::iter) {
+                let Some(node) = self.nodes.get(&number) else {
+                    continue;
+                };
+                match found.entry(number) {
+                    Entry::Vacant(place) => {
+                        place.insert(Place::within(parent));
+                        if node.is_directory() {
+                            next.push_back(number);
+                        }
+                    }
+                    Entry::Occupied(_) if node.is_directory() => {
+                        surplus.push((parent, name.clone()));
+                    }
+                    Entry::Occupied(mut place) => place.get_mut().links += 1,
+                }
             }
-            let Some(node) = self.nodes.get(&number) else {
-                continue;
-            };
-            let names = directories.get(&number);
-            let within = names.into_iter().flat_map(Directory::iter);
-            next.extend(within.map(|(_, within)| (within, number)));
-            let named = Named {
-                node,
-                parent,
-                names,
-                links: 1,
-            };
-            found.insert(number, named);
         }
-        let found = found.into_iter();
-        found
-            .map(|(number, named)| (number, named.node()))
-            .collect()
+        for (directory, name) in surplus {
+            if let Some(names) = directories.get_mut(&directory) {
+                names.drop_name(&name);
+            }
+        }
+        let node = |(number, place): (InodeNumber, Place)| {
+            let node = self.nodes.get(&number)?;
+            Some((number, place.node(node, directories.get(&number))))
+        };
+        found.into_iter().filter_map(node).collect()
     }
 }
 
-/// A node that has a name, with what other nodes say of it.
-struct Named<'a> {
-    node: &'a Rc<Node>,
+/// What other nodes say of one that has a name.
+struct Place {
+    /// Of a directory, the one that it is in.
     parent: InodeNumber,
-    /// Of a directory, the names in it.
-    names: Option<&'a Directory>,
     links: u32,
 }
 
-impl Named<'_> {
-    fn node(self) -> Rc<Node> {
+impl Place {
+    /// With one name there.
+    fn within(parent: InodeNumber) -> Place {
+        Place { parent, links: 1 }
+    }
+
+    /// The node with this said of it; of a directory, with these names in it.
+    fn node(self, node: &Rc<Node>, names: Option<&Directory>) -> Rc<Node> {
         let has_names = |names: &Directory| {
-            let directory = self.node.directory();
+            let directory = node.directory();
             directory
                 .is_ok_and(|it| it.parent == self.parent && it.is_at_rest() && it.is_now(names))
         };
-        let is_as_it_was = (self.node.links, self.node.open) == (self.links, 0);
-        let mut node = Rc::clone(self.node);
-        if is_as_it_was && self.names.is_none_or(has_names) {
+        let is_as_it_was = (node.links, node.open) == (self.links, 0);
+        let mut node = Rc::clone(node);
+        if is_as_it_was && names.is_none_or(has_names) {
             return node;
         }
         let changed = Node::changed(&mut node);
         (changed.links, changed.open) = (self.links, 0);
-        if let (Ok(directory), Some(names)) = (changed.directory_mut(), self.names) {
+        if let (Ok(directory), Some(names)) = (changed.directory_mut(), names) {
             *directory = names.clone();
             directory.parent = self.parent;
             directory.settle();

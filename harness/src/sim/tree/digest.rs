@@ -1,6 +1,6 @@
 //! By what crash images are known that are alike.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use super::super::wide_hash::WideHasher;
@@ -19,6 +19,7 @@ impl Tree {
         // The numbers of nodes say nothing; which names stand for one file does.
         let mut places = BTreeMap::new();
         let mut next = VecDeque::from([ROOT]);
+        let mut seen = BTreeSet::from([ROOT]);
         while let Some(directory) = next.pop_front() {
             let Ok((_, entries)) = self.entries(directory) else {
                 continue;
@@ -35,7 +36,7 @@ impl Tree {
                 };
                 let digest = node.digest_or(digest);
                 (name.as_encoded_bytes(), first, digest).hash(&mut hasher);
-                if node.is_directory() {
+                if node.is_directory() && seen.insert(number) {
                     next.push_back(number);
                 }
             }

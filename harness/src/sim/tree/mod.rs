@@ -21,6 +21,8 @@
 //! - With ordered names, the changes of names that survive are first ones in each directory. A
 //!   rename from one directory to another happens in both or in neither. That a directory is made
 //!   or removed counts in its parent and in itself: no name survives in a directory that does not.
+//! - A directory has one name. Where names are not ordered and several would survive, it keeps the
+//!   one nearest the top.
 //! - A sync of a directory makes durable what its changes need in others, too, as a journal does.
 //! - Owners, modes, times and the targets of symbolic links are not subject to crashes.
 //! - Space that is allocated and not written is kept for the file by a sync of it.

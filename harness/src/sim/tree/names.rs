@@ -75,6 +75,11 @@ impl Directory {
         edit.apply(Rc::make_mut(&mut self.current));
     }
 
+    /// Without this name, of those that there are now.
+    pub(super) fn drop_name(&mut self, name: &OsStr) {
+        Rc::make_mut(&mut self.current).remove(name);
+    }
+
     pub(super) fn change_durably(&mut self, edit: &Edit) {
         edit.apply(Rc::make_mut(&mut self.durable));
     }
