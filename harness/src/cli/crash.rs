@@ -271,8 +271,14 @@ fn crash(
     if !session.at_the_end.end.is_good() {
         return Ok((Report::of_a_bad_end(session, args), Ok(())));
     }
-    let plan = session.plan(interrupt.stop());
-    let bar = bar(plan.planned.len() as u64);
+    let planning = bar("planning", "moments");
+    let plan = session.plan(interrupt.stop(), &|done, of| {
+        planning.set_length(of);
+        planning.set_position(done);
+    });
+    interrupt::clear_bar();
+    let bar = bar("checking", "images");
+    bar.set_length(plan.planned.len() as u64);
     let progress = |done| bar.set_position(done);
     let checks = session.check(&plan, interrupt.stop(), &progress);
     interrupt::clear_bar();
@@ -326,11 +332,12 @@ fn remarks(session: &Session) -> Vec<String> {
     left_out.chain(injected).chain(idle).chain(full).collect()
 }
 
-fn bar(images: u64) -> ProgressBar {
+fn bar(doing: &str, what: &str) -> ProgressBar {
     // Hidden by itself when stderr is no terminal.
     let target = ProgressDrawTarget::stderr_with_hz(10);
-    let bar = ProgressBar::with_draw_target(Some(images), target);
-    if let Ok(style) = ProgressStyle::with_template("checking {wide_bar} {pos}/{len} images") {
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    let template = format!("{doing} {{wide_bar}} {{pos}}/{{len}} {what}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     interrupt::show(&bar);

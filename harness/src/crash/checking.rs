@@ -12,7 +12,8 @@ use crate::sim::{Assumptions, tree::Recorded};
 
 use super::command::{CommandLine, End, Ran, Terms, run};
 use super::place::View;
-use super::plan::{Plan, Replay};
+use super::plan::Plan;
+use super::replay::Replay;
 
 /// An image that was checked and did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,8 +128,7 @@ impl Checker<'_> {
                 shared.stop();
                 return Ok(());
             }
-            let next = replay.next().map(|next| &next.change);
-            let Some(image) = planned.recipe.image(&replay.tree, next) else {
+            let Some(image) = replay.image(&planned.recipe) else {
                 continue;
             };
             let ran = bench

@@ -147,7 +147,7 @@ impl FindingFile {
             let remains = tree.after_power_cut(&survivors);
             return remains.map_err(|error| BadFinding::Crash(error.to_string()));
         }
-        let remains = self.recipe().image(&tree, self.next(&changes));
+        let remains = self.recipe().after_kill(&tree, self.next(&changes));
         remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
     }
 

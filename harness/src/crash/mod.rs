@@ -6,7 +6,8 @@
 //! - `processes`: what runs in a view, and ends before its mount goes.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
-//!   takes images that are byte for byte alike once.
+//!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
+//!   all who need one of them again.
 //! - `checking`: the check of all images, by several workers at a time.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
@@ -31,6 +32,7 @@ mod processes;
 mod recipe;
 mod repeat;
 mod replacement;
+mod replay;
 mod session;
 
 pub use cannot_crash::CannotCrash;

@@ -3,19 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use crate::clock::{self, Started};
 use crate::random::SplitMix64;
 use crate::sim::Assumptions;
-use crate::sim::tree::{Recorded, Tree};
+use crate::sim::tree::Recorded;
 
 use super::points::points;
 use super::recipe::Recipe;
-
-/// How long a run is gone through yet when everything is to end. Of a short one what was found is
-/// told then.
-const LAST_STEPS: Duration = Duration::from_millis(300);
+use super::replay::Replay;
 
 /// What a crash is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +60,14 @@ pub struct Plan {
 
 impl Plan {
     /// Plans crashes of the run that `log` has from `from` on, until `stop` says that everything is
-    /// to end.
+    /// to end. `progress` is told how many moments are planned, and of how many.
     pub(super) fn make(
         log: &[Recorded],
         from: u64,
         extent: Extent,
         rules: Assumptions,
         stop: &AtomicBool,
+        progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Plan {
         let points = points(log, from, extent.points.max(1));
         let mut plan = Plan {
@@ -84,26 +80,25 @@ impl Plan {
         let mut known: BTreeMap<u128, usize> = BTreeMap::new();
         let mut seeds = SplitMix64(extent.seed);
         let mut replay = Replay::new(log, rules, stop);
-        for point in points {
+        for (planned, point) in (0..).zip(points) {
+            progress(planned, plan.points);
             if !replay.advance_to(point) {
                 plan.is_cut_short = true;
                 break;
             }
-            let next = replay.next();
-            let next = next.map(|next| &next.change);
             let tree = &replay.tree;
             plan.largest = plan.largest.max(tree.allocated());
             let seed = seeds.number();
             let recipes = match extent.model {
-                Model::Kill => Recipe::of_kill(tree, next, extent.images.max(1)),
-                Model::Power => Recipe::of_power_cut(&tree.at_stake(), extent.images.max(1), seed),
+                Model::Kill => Recipe::of_kill(tree, replay.next(), extent.images.max(1)),
+                Model::Power => Recipe::of_power_cut(replay.at_stake(), extent.images.max(1), seed),
             };
             for recipe in recipes {
                 if stop.load(Ordering::Relaxed) {
                     plan.is_cut_short = true;
                     return plan;
                 }
-                let Some(image) = recipe.image(tree, next) else {
+                let Some(image) = replay.image(&recipe) else {
                     continue;
                 };
                 plan.images += 1;
@@ -122,66 +117,16 @@ impl Plan {
     }
 }
 
-/// A run that is gone through again, forwards.
-pub(super) struct Replay<'a> {
-    log: &'a [Recorded],
-    pub(super) tree: Tree,
-    at: usize,
-    stop: &'a AtomicBool,
-    /// Since when it is known that everything is to end.
-    ends: Option<Started>,
-}
-
-impl<'a> Replay<'a> {
-    /// From an empty directory on. Soon after `stop` says that everything is to end, it does.
-    pub(super) fn new(
-        log: &'a [Recorded],
-        assumptions: Assumptions,
-        stop: &'a AtomicBool,
-    ) -> Replay<'a> {
-        Replay {
-            log,
-            tree: Tree::of_a_list(assumptions),
-            at: 0,
-            stop,
-            ends: None,
-        }
-    }
-
-    /// Carries out what comes before the change with this number. It was carried out before on the
-    /// same directory, and so does not fail. Whether it got there, and was not to end.
-    pub(super) fn advance_to(&mut self, point: u64) -> bool {
-        let end = usize::try_from(point).unwrap_or(usize::MAX);
-        while let Some(recorded) = self.log.get(self.at).filter(|_| self.at < end) {
-            if self.stop.load(Ordering::Relaxed)
-                && self.ends.get_or_insert_with(clock::start).elapsed() > LAST_STEPS
-            {
-                return false;
-            }
-            let carried_out = self
-                .tree
-                .carry_out(self.at as u64, recorded.at, &recorded.change);
-            assert!(
-                carried_out.is_ok(),
-                "a change that has succeeded once succeeds again: {recorded}: {carried_out:?}"
-            );
-            self.at += 1;
-        }
-        true
-    }
-
-    /// The change that comes next.
-    pub(super) fn next(&self) -> Option<&'a Recorded> {
-        self.log.get(self.at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use driver::host::OperationKind;
+    use driver::units::FileOffset;
 
     use super::*;
     use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, TreeChange};
+    use crate::sim::{InodeNumber, PAGE_SIZE};
 
     fn log(files: u64) -> Vec<Recorded> {
         let create = |number: u64| Recorded {
@@ -192,7 +137,7 @@ mod tests {
                     directory: ROOT,
                     name: number.to_string().into(),
                 },
-                node: crate::sim::InodeNumber(ROOT.0 + 1 + number),
+                node: InodeNumber(ROOT.0 + 1 + number),
                 what: NewNode::File,
                 attributes: Attributes::default(),
             },
@@ -200,25 +145,77 @@ mod tests {
         (0..files).map(create).collect()
     }
 
-    fn made(log: &[Recorded], stop: bool) -> Plan {
+    /// Planned until as many moments are.
+    fn made(log: &[Recorded], until: u64) -> (Plan, Vec<(u64, u64)>) {
         let extent = Extent {
             model: Model::Power,
             points: 1000,
             images: 1000,
             seed: 1,
         };
-        let stop = AtomicBool::new(stop);
-        Plan::make(log, 0, extent, Assumptions::default(), &stop)
+        let stop = AtomicBool::new(false);
+        let told = Mutex::new(Vec::new());
+        let progress = |done, of| {
+            told.lock().unwrap().push((done, of));
+            stop.store(done == until, Ordering::Relaxed);
+        };
+        let plan = Plan::make(log, 0, extent, Assumptions::default(), &stop, &progress);
+        (plan, told.into_inner().unwrap())
     }
 
     #[test]
-    fn a_plan_that_is_to_end_is_cut_short() {
+    fn a_plan_says_how_far_it_is_and_is_cut_short_when_it_is_to_end() {
         let log = log(10);
-        let whole = made(&log, false);
+        let (whole, told) = made(&log, u64::MAX);
         assert!(!whole.is_cut_short);
         assert_eq!(whole.points, 11);
-        let cut_short = made(&log, true);
-        assert!(cut_short.is_cut_short);
-        assert_eq!(cut_short.planned, []);
+        assert!(told.into_iter().eq((0..11).map(|done| (done, 11))));
+        for until in 0..11 {
+            let (cut_short, told) = made(&log, until);
+            assert!(cut_short.is_cut_short);
+            assert_eq!(told.last(), Some(&(until, 11)));
+            let before = whole.planned.iter().filter(|it| it.point < until);
+            let points = |plan: &Plan| plan.planned.iter().map(|it| it.point).collect::<Vec<_>>();
+            let expected: Vec<_> = before.map(|it| it.point).collect();
+            assert_eq!(points(&cut_short), expected);
+        }
+    }
+
+    /// A check has a copy of what is there, and not of what is gone for good.
+    #[test]
+    fn what_is_gone_for_good_does_not_count_for_the_largest_moment() {
+        let numbers = ROOT.0 + 1..ROOT.0 + 11;
+        let log: Vec<_> = numbers.map(InodeNumber).flat_map(temporary).collect();
+        let (plan, _) = made(&log, u64::MAX);
+        assert_eq!(plan.largest, PAGE_SIZE);
+    }
+
+    /// A file that is made, written and removed, durably.
+    fn temporary(node: InodeNumber) -> Vec<Recorded> {
+        let name = || EntryName {
+            directory: ROOT,
+            name: "temporary".into(),
+        };
+        let changes = [
+            TreeChange::Create {
+                name: name(),
+                node,
+                what: NewNode::File,
+                attributes: Attributes::default(),
+            },
+            TreeChange::Write {
+                file: node,
+                at: FileOffset(0),
+                data: [1].into(),
+            },
+            TreeChange::Remove(name()),
+            TreeChange::SyncDirectory(ROOT),
+        ];
+        let recorded = |change| Recorded {
+            kind: OperationKind::Write,
+            at: Moment::default(),
+            change,
+        };
+        changes.into_iter().map(recorded).collect()
     }
 }

@@ -36,16 +36,13 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    /// The image, with `tree` at its moment and the change that comes next. `None` if there is no
-    /// such image.
-    pub(super) fn image(&self, tree: &Tree, next: Option<&TreeChange>) -> Option<Tree> {
+    /// What a kill leaves by it, with `tree` at its moment and the change that comes next. `None`
+    /// if it is none of a kill, or cuts nothing short there.
+    pub(super) fn after_kill(&self, tree: &Tree, next: Option<&TreeChange>) -> Option<Tree> {
         match self {
             Recipe::Killed => Some(tree.after_kill()),
             Recipe::KilledWithin(border) => tree.after_kill_within(next?, *border),
-            // Of what is at stake, there is no decision that would not fit.
-            recipe => tree
-                .after_power_cut(&recipe.survivors(&tree.at_stake()))
-                .ok(),
+            _ => None,
         }
     }
 

@@ -20,9 +20,10 @@ use super::keeping::{CannotKeep, Replaceable};
 use super::kept_change::KeptChange;
 use super::own_ids::OwnIds;
 use super::place::View;
-use super::plan::{Extent, Model, Plan, Replay};
+use super::plan::{Extent, Model, Plan};
 use super::recipe::Recipe;
 use super::replacement::replace;
+use super::replay::Replay;
 
 /// The most findings that are told, each of another kind.
 const MOST_TOLD: usize = 20;
@@ -213,8 +214,9 @@ impl Session {
         self.log.get(from..).unwrap_or_default()
     }
 
-    /// Which crashes are going to be checked.
-    pub fn plan(&self, stop: &AtomicBool) -> Plan {
+    /// Which crashes are going to be checked. `progress` is told how many moments are planned, and
+    /// of how many.
+    pub fn plan(&self, stop: &AtomicBool, progress: &(dyn Fn(u64, u64) + Sync)) -> Plan {
         let Options {
             model,
             points,
@@ -229,7 +231,7 @@ impl Session {
             images,
             seed,
         };
-        let plan = || Plan::make(&self.log, self.from, extent, assumptions, stop);
+        let plan = || Plan::make(&self.log, self.from, extent, assumptions, stop, progress);
         // A thread takes over the memory of one that has ended before, as the run's has: what that
         // has given back is not kept beside it.
         std::thread::scope(|scope| {
@@ -412,7 +414,7 @@ impl Session {
         let never = AtomicBool::new(false);
         let mut replay = Replay::new(&self.log, self.options.assumptions, &never);
         replay.advance_to(point);
-        recipe.survivors(&replay.tree.at_stake())
+        recipe.survivors(replay.at_stake())
     }
 
     /// Why the real directory had better stay as it is: something has not gone through.

@@ -306,12 +306,12 @@ impl MountedTree {
             faults.names.follow(&self.tree, before);
         }
         self.logged += self.payload(&change);
-        let is_sync = matches!(change, TreeChange::SyncDirectory(_) | TreeChange::Settle);
+        let is_sync = change.makes_names_durable();
         if let Some(log) = &mut self.log {
             log.push(Recorded { kind, at, change });
         }
         if is_sync {
-            self.tree.forget_lost();
+            self.tree.forget_lost(|_| false);
         }
         Ok(())
     }

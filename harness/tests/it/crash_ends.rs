@@ -126,6 +126,41 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
     assert!(!said.contains("passes on all"), "{said}");
 }
 
+/// Whether a thread of the process has this name.
+fn has_thread(process: u32, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+    let names = threads.into_iter().flatten().flatten();
+    let mut names = names.map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+    names.any(|found| found.is_ok_and(|found| found.trim_end() == name))
+}
+
+/// Of what would take hours.
+#[test]
+fn a_signal_ends_the_planning() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let writes = "dd if=/dev/zero of=work/f bs=512 count=2000 2>/dev/null";
+    let args = [
+        "crash", "--dir", "work", "--check", "true", "--points", "2000", "--images", "5000",
+        "--json", "--", "sh", "-c", writes,
+    ];
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut child = start(&sandbox, &args);
+        let process = child.id();
+        wait_for(&mut child, || has_thread(process, "crash-plan"));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(128 + signal.as_raw()),
+            "{output:?}"
+        );
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["stopped_early"], true);
+    }
+}
+
 /// Without it the command would work on the real directory.
 #[test]
 fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {

@@ -172,10 +172,10 @@ fn a_removed_file_may_come_back_with_what_was_synced_of_it() {
     story.writes(file, "two");
     story.does(TreeChange::Remove(entry(ROOT, "a")));
     assert_eq!(story.left(), set(&["", "a=one", "a=two"]));
-    story.tree.forget_lost();
+    story.tree.forget_lost(|_| false);
     assert_eq!(story.left(), set(&["", "a=one", "a=two"]));
     story.does(TreeChange::SyncDirectory(ROOT));
-    story.tree.forget_lost();
+    story.tree.forget_lost(|_| false);
     assert_eq!(story.left(), set(&[""]));
     assert_eq!(story.tree.node_count(), 1);
     assert_eq!(story.tree.allocated(), 0);
@@ -203,6 +203,23 @@ fn a_directory_keeps_one_name_where_names_are_not_ordered() {
     assert_eq!(beneath.digest(), nothing.digest());
     let names: Vec<_> = beneath.walk().into_iter().map(|(_, node)| node).collect();
     assert_eq!(names, [ROOT, directory, within]);
+}
+
+/// What was moved out of a directory is made durable in both, though one of them is gone.
+#[test]
+fn a_directory_that_is_gone_is_known_as_long_as_its_names_are_at_stake() {
+    let mut story = Story::without_ordered_names();
+    let [one, other] = ["d", "e"].map(|name| story.makes(ROOT, name, NewNode::Directory));
+    story.makes(one, "a", NewNode::File);
+    story.does(TreeChange::Settle);
+    story.renames((one, "a"), (other, "a"));
+    story.does(TreeChange::Remove(entry(ROOT, "d")));
+    story.does(TreeChange::SyncDirectory(ROOT));
+    story.tree.forget_lost(|_| false);
+    story.does(TreeChange::SyncDirectory(other));
+    assert_eq!(story.left(), set(&["e/ e/a="]));
+    story.tree.forget_lost(|_| false);
+    assert_eq!(story.tree.node_count(), 3);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Tree {
     /// Trees that have a node in common share it.
     pub(super) nodes: BTreeMap<InodeNumber, Rc<Node>>,
     pub(super) next: u64,
+    /// The nodes that have no name now.
+    pub(super) unnamed: BTreeSet<InodeNumber>,
     /// The changes of names that are not durable.
     pub(super) events: Vec<NameEvent>,
     allocated: u64,
@@ -77,6 +79,7 @@ impl Tree {
             allocated: nodes.values().map(|node| node.allocated()).sum(),
             nodes,
             next,
+            unnamed: BTreeSet::new(),
             events: Vec::new(),
             is_of_a_list: false,
         }
@@ -253,17 +256,32 @@ impl Tree {
         }
     }
 
-    /// Forgets what has no name, is not open, and has no name after any power cut. Whoever builds
-    /// a tree from a list of changes must not: a later one may be about a file that was open then.
-    pub fn forget_lost(&mut self) {
-        let is_lost = |node: &Rc<Node>| node.links == 0 && node.open == 0;
-        if !self.nodes.values().any(is_lost) {
+    /// Forgets what has no name, is not open, has no name after any power cut, and is not `needed`.
+    /// Whoever builds a tree from a list of changes needs what a later one is about, which was open
+    /// then. A directory stays as long as changes of its names are not durable: a sync of another
+    /// one may make them so.
+    pub fn forget_lost(&mut self, needed: impl Fn(InodeNumber) -> bool) {
+        let is_lost = |number: &InodeNumber| {
+            let node = self.nodes.get(number);
+            node.is_some_and(|node| node.open == 0) && !needed(*number)
+        };
+        let unnamed = self.unnamed.iter().copied();
+        let mut lost: BTreeSet<InodeNumber> = unnamed.filter(is_lost).collect();
+        if lost.is_empty() {
             return;
         }
-        let named = self.may_be_named(|_| true);
-        self.nodes
-            .retain(|number, node| !is_lost(node) || named.contains(number));
-        self.allocated = self.nodes.values().map(|node| node.allocated()).sum();
+        for named in self.may_be_named(|inode| lost.contains(&inode)) {
+            lost.remove(&named);
+        }
+        for edit in self.events.iter().flat_map(|event| &event.edits) {
+            lost.remove(&edit.name.directory);
+        }
+        for number in lost {
+            self.unnamed.remove(&number);
+            if let Some(node) = self.nodes.remove(&number) {
+                self.allocated -= node.allocated();
+            }
+        }
     }
 
     pub(super) fn node(&self, node: InodeNumber) -> HostResult<&Node> {

@@ -179,6 +179,24 @@ impl TreeChange {
         }
     }
 
+    /// The nodes that have to be there for it.
+    pub fn needs(&self) -> impl Iterator<Item = InodeNumber> {
+        let needed = match self {
+            TreeChange::Create { name, .. } | TreeChange::Remove(name) => {
+                [Some(name.directory), None]
+            }
+            TreeChange::Link { node, name } => [Some(*node), Some(name.directory)],
+            TreeChange::Rename { from, to, .. } => [Some(from.directory), Some(to.directory)],
+            other => [other.subject(), None],
+        };
+        needed.into_iter().flatten()
+    }
+
+    /// Whether names may be durable after it that were not before.
+    pub fn makes_names_durable(&self) -> bool {
+        matches!(self, TreeChange::SyncDirectory(_) | TreeChange::Settle)
+    }
+
     /// What it is about: a file, or the directory whose names it changes.
     pub fn subject(&self) -> Option<InodeNumber> {
         match self {

@@ -179,6 +179,13 @@ impl Tree {
                 }
             }
         }
+        let nodes = edits.iter().flat_map(|edit| [edit.from, edit.to]).flatten();
+        for number in nodes {
+            match self.nodes.get(&number).is_some_and(|node| node.links == 0) {
+                true => self.unnamed.insert(number),
+                false => self.unnamed.remove(&number),
+            };
+        }
         self.events.push(NameEvent {
             index,
             touches,
