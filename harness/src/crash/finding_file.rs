@@ -71,7 +71,9 @@ pub enum BadFinding {
         why: String,
     },
     /// The changes take too much space.
-    #[error("change {number}: found more than {most} bytes of writes and reservations until then")]
+    #[error(
+        "change {number}: found more than {most} bytes of writes, names and reservations until then"
+    )]
     TooMuch {
         /// The one with which they do.
         number: usize,

@@ -1,6 +1,6 @@
 //! What `ubdlab crash` and its `--repro` refuse, and what they say of what is more than they tell.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::Value;
 
@@ -248,18 +248,22 @@ fn what_is_too_large_to_be_read_says_what_raises_that() {
     too_large("--max-files", "2", &why);
     let why = format!("@work/g: found more than 5 bytes, {kept}; --max-bytes raises that");
     too_large("--max-bytes", "5", &why);
+    symlink("t".repeat(1000), sandbox.path("work/h")).unwrap();
+    let why = format!("@work/h: found more than 1000 bytes, {kept}; --max-bytes raises that");
+    too_large("--max-bytes", "1000", &why);
+    std::fs::remove_file(sandbox.path("work/h")).unwrap();
     // A finding may be as large as what it was found with.
     let more = ["--out", "found"];
     let script = replacing(false, true);
     let _ = crash(&sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script]);
     let repro = ["crash", "--repro", "found/finding-1.json", "--max-bytes"];
-    let done = sandbox.run(&[&repro[..], &["9"]].concat());
+    let done = sandbox.run(&[&repro[..], &["22"]].concat());
     let said = sandbox.text(&done.stderr);
     assert_eq!(done.status.code(), Some(3), "{said}");
-    let why = "found more than 9 bytes of writes and reservations until then; --max-bytes raises \
-               that\n";
+    let why = "found more than 22 bytes of writes, names and reservations until then; --max-bytes \
+               raises that\n";
     assert!(said.ends_with(why), "{said}");
-    let done = sandbox.run(&[&repro[..], &["10"]].concat());
+    let done = sandbox.run(&[&repro[..], &["23"]].concat());
     assert_eq!(done.status.code(), Some(1), "{done:?}");
 }
 

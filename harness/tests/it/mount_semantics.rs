@@ -147,7 +147,7 @@ fn limits_end_in_no_space_and_not_in_memory() {
         nodes: 4,
         bytes: 1 << 20,
         changes: 1000,
-        logged: 3 << 20,
+        logged: (3 << 20) + 100,
     };
     let Some(mounted) = MountedDirectory::new(&sandbox, "m", limits) else {
         return;
@@ -165,6 +165,45 @@ fn limits_end_in_no_space_and_not_in_memory() {
     File::create_new(mounted.join("g")).unwrap();
     File::create_new(mounted.join("h")).unwrap();
     assert!(no_space(File::create_new(mounted.join("i")).unwrap_err()));
+}
+
+/// Each is kept in the log, whatever becomes of it.
+#[test]
+fn links_and_names_end_in_no_space_and_not_in_memory() {
+    let limits = |logged| Limits {
+        logged,
+        ..Limits::default()
+    };
+    let until_no_space = |mut attempt: Box<dyn FnMut() -> std::io::Result<()>>| {
+        for done in 0..1000 {
+            if let Err(error) = attempt() {
+                assert_eq!(Errno::from_io_error(&error), Some(Errno::NOSPC));
+                return done;
+            }
+        }
+        1000
+    };
+    let sandbox = Sandbox::new();
+    let Some(links) = MountedDirectory::new(&sandbox, "links", limits(100_000)) else {
+        return;
+    };
+    let (target, link) = ("t".repeat(3998), links.join("l"));
+    // 3999 bytes to make it, and one to remove it.
+    let made = until_no_space(Box::new(move || {
+        symlink(&target, &link).and_then(|()| std::fs::remove_file(&link))
+    }));
+    assert_eq!(made, 25);
+    let Some(names) = MountedDirectory::new(&sandbox, "names", limits(10_000)) else {
+        return;
+    };
+    let [mut from, mut to] = ["a", "b"].map(|name| names.join(&name.repeat(250)));
+    File::create_new(&from).unwrap();
+    let renamed = until_no_space(Box::new(move || {
+        std::fs::rename(&from, &to)?;
+        std::mem::swap(&mut from, &mut to);
+        Ok(())
+    }));
+    assert_eq!(renamed, (10_000 - 250) / 500);
 }
 
 /// As on ext4: the space is no data, nobody else gets it, and it is given back with the file's end.

@@ -151,11 +151,28 @@ pub enum TreeChange {
 }
 
 impl TreeChange {
-    /// The bytes that its list has to keep for it.
+    /// The bytes that its list has to keep for it: of a file, of names and of where links lead.
     pub fn payload(&self) -> u64 {
+        let len = |name: &EntryName| name.name.len() as u64;
         match self {
             TreeChange::Write { data, .. } => data.len() as u64,
-            _ => 0,
+            TreeChange::Create { name, what, .. } => {
+                let target = match what {
+                    NewNode::SymbolicLink(target) => target.as_os_str().len() as u64,
+                    NewNode::File | NewNode::Directory => 0,
+                };
+                len(name) + target
+            }
+            TreeChange::Link { name, .. } | TreeChange::Remove(name) => len(name),
+            TreeChange::Rename { from, to, .. } => len(from) + len(to),
+            TreeChange::SetLen { .. }
+            | TreeChange::PunchHole { .. }
+            | TreeChange::Reserve { .. }
+            | TreeChange::SetAttributes { .. }
+            | TreeChange::SyncFile(_)
+            | TreeChange::FailSync(_)
+            | TreeChange::SyncDirectory(_)
+            | TreeChange::Settle => 0,
         }
     }
 

@@ -26,7 +26,7 @@ const PIECE: u64 = 1 << 20;
 pub struct MostLoaded {
     /// Files, directories and symbolic links.
     pub nodes: u64,
-    /// Bytes of data, together.
+    /// Bytes of data, of names and of where symbolic links lead, together.
     pub bytes: u64,
 }
 
@@ -94,8 +94,8 @@ pub fn load(directory: &Path, most: MostLoaded, stop: &AtomicBool) -> Result<Loa
     let metadata = std::fs::metadata(directory).map_err(|error| system(directory, error))?;
     let number = loading.number(directory)?;
     loading.within(directory, number)?;
-    loading.give(number, &metadata);
-    loading.push(OperationKind::SyncDirectory, TreeChange::Settle);
+    loading.give(directory, number, &metadata)?;
+    loading.push(directory, OperationKind::SyncDirectory, TreeChange::Settle)?;
     Ok(Loaded {
         changes: loading.changes,
         left_out: loading.left_out,
@@ -121,12 +121,26 @@ impl Loading<'_> {
         }
     }
 
-    fn push(&mut self, kind: OperationKind, change: TreeChange) {
+    fn push(
+        &mut self,
+        path: &Path,
+        kind: OperationKind,
+        change: TreeChange,
+    ) -> Result<(), CannotLoad> {
+        self.bytes += change.payload();
+        if self.bytes > self.most.bytes {
+            return Err(CannotLoad::TooMuch {
+                path: path.to_owned(),
+                most: self.most.bytes,
+                what: "bytes",
+            });
+        }
         self.changes.push(Recorded {
             kind,
             at: Moment::default(),
             change,
         });
+        Ok(())
     }
 
     fn number(&mut self, path: &Path) -> Result<InodeNumber, CannotLoad> {
@@ -160,8 +174,7 @@ impl Loading<'_> {
         let kind = metadata.file_type();
         let identity = (metadata.dev(), metadata.ino());
         if let Some(&node) = self.known.get(&identity) {
-            self.push(OperationKind::Link, TreeChange::Link { node, name });
-            return Ok(());
+            return self.push(path, OperationKind::Link, TreeChange::Link { node, name });
         }
         let (kind, what) = if kind.is_file() {
             (OperationKind::CreateNew, NewNode::File)
@@ -184,14 +197,13 @@ impl Loading<'_> {
             what: what.clone(),
             attributes: Attributes::default(),
         };
-        self.push(kind, create);
+        self.push(path, kind, create)?;
         match what {
             NewNode::File => self.content(path, node)?,
             NewNode::Directory => self.within(path, node)?,
             NewNode::SymbolicLink(_) => {}
         }
-        self.give(node, &metadata);
-        Ok(())
+        self.give(path, node, &metadata)
     }
 
     fn content(&mut self, path: &Path, file: InodeNumber) -> Result<(), CannotLoad> {
@@ -207,26 +219,24 @@ impl Loading<'_> {
             while at < run.end() {
                 self.check_stop()?;
                 let piece = (run.end() - at).min(Bytes(PIECE));
-                self.bytes += piece.0;
-                if self.bytes > self.most.bytes {
-                    return Err(CannotLoad::TooMuch {
-                        path: path.to_owned(),
-                        most: self.most.bytes,
-                        what: "bytes",
-                    });
-                }
                 let mut data = vec![0; piece.0 as usize];
                 opened.read_exact_at(&mut data, at).map_err(failed)?;
                 let data: Arc<[u8]> = data.into();
-                self.push(OperationKind::Write, TreeChange::Write { file, at, data });
+                let write = TreeChange::Write { file, at, data };
+                self.push(path, OperationKind::Write, write)?;
                 at += piece;
             }
         }
-        self.push(OperationKind::SetLen, TreeChange::SetLen { file, len });
-        Ok(())
+        let cut = TreeChange::SetLen { file, len };
+        self.push(path, OperationKind::SetLen, cut)
     }
 
-    fn give(&mut self, node: InodeNumber, metadata: &Metadata) {
+    fn give(
+        &mut self,
+        path: &Path,
+        node: InodeNumber,
+        metadata: &Metadata,
+    ) -> Result<(), CannotLoad> {
         let moment = |seconds: i64, nanoseconds: i64| {
             Moment(
                 seconds
@@ -242,7 +252,7 @@ impl Loading<'_> {
             modified: Some(moment(metadata.mtime(), metadata.mtime_nsec())),
         };
         let change = TreeChange::SetAttributes { node, attributes };
-        self.push(OperationKind::SetAttributes, change);
+        self.push(path, OperationKind::SetAttributes, change)
     }
 }
 
