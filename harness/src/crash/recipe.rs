@@ -115,13 +115,52 @@ fn drawn(at_stake: &AtStake, seed: u64) -> TreeSurvivors {
     if !files.are_torn() && below(&mut rng, 2) == 0 {
         at_stake.files.tear_one(&mut files, &mut rng);
     }
-    let names = at_stake.names.len() as u64;
-    let kept = match below(&mut rng, 3) {
-        0 => names,
-        _ => below(&mut rng, names + 1),
+    let count = at_stake.names.len() as u64;
+    let names = match below(&mut rng, 3) {
+        0 => vec![true; at_stake.names.len()],
+        _ if at_stake.files.ordered_names => {
+            let kept = below(&mut rng, count + 1);
+            (0..count).map(|place| place < kept).collect()
+        }
+        _ => {
+            let weights = SurvivalWeights::draw(&mut rng);
+            (0..count).map(|_| weights.survives(&mut rng)).collect()
+        }
     };
     TreeSurvivors {
         files: files.files,
-        names: (0..names).map(|place| place < kept).collect(),
+        names,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sim::Unsynced;
+
+    fn names(count: u64, ordered_names: bool) -> AtStake {
+        AtStake {
+            files: Unsynced {
+                files: Vec::new(),
+                directories: Vec::new(),
+                times: BTreeMap::new(),
+                ordered_names,
+            },
+            names: (0..count).collect(),
+        }
+    }
+
+    /// A first part of all, or any part where they survive in no order.
+    #[test]
+    fn of_many_names_those_are_drawn_that_can_survive() {
+        for (ordered, scattered) in [(true, 0), (false, 300)] {
+            let at_stake = names(30, ordered);
+            let drawn = (0..1000).map(|seed| Recipe::Drawn(seed).survivors(&at_stake).names);
+            let is_scattered = |kept: &Vec<bool>| !kept.is_sorted_by(|one, next| one >= next);
+            let found = drawn.filter(is_scattered).count();
+            assert!(found >= scattered && (found == 0) == ordered, "{found}");
+        }
     }
 }

@@ -42,6 +42,15 @@ impl SurvivalWeights {
         Self { lost, whole, torn }
     }
 
+    /// Whether something survives that cannot be torn.
+    pub(crate) fn survives<R: Rng + ?Sized>(self, rng: &mut R) -> bool {
+        match self.fate(rng) {
+            Fate::Lost => false,
+            Fate::Whole => true,
+            Fate::Torn => coin(rng),
+        }
+    }
+
     fn fate<R: Rng + ?Sized>(self, rng: &mut R) -> Fate {
         let [lost, whole, torn] = [self.lost, self.whole, self.torn].map(u64::from);
         match below(rng, (lost + whole + torn).max(1)) {
@@ -78,12 +87,7 @@ impl Unsynced {
                 };
                 (0..count).map(|place| place < prefix).collect()
             } else {
-                let mut kept = || match weights.fate(rng) {
-                    Fate::Lost => false,
-                    Fate::Whole => true,
-                    Fate::Torn => coin(rng),
-                };
-                (0..count).map(|_| kept()).collect()
+                (0..count).map(|_| weights.survives(rng)).collect()
             };
             survivors.names.insert(names.directory.to_path_buf(), kept);
         }
