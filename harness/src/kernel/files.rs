@@ -225,18 +225,16 @@ impl Making {
             attributes,
         })?;
         let mut at = FileOffset(0);
-        while let Some(run) = content.next_data(at) {
-            let len = run.len.0.min(PIECE);
-            let mut data = vec![0; len as usize];
-            content.read_at(&mut data, run.start);
+        while let Some(piece) = content.next_data_up_to(at, Bytes(PIECE)) {
+            let mut data = vec![0; piece.len.0 as usize];
+            content.read_at(&mut data, piece.start);
             let data: Arc<[u8]> = data.into();
-            let from = run.start;
             self.carry_out(&TreeChange::Write {
                 file,
-                at: from,
+                at: piece.start,
                 data,
             })?;
-            at = from + Bytes(len);
+            at = piece.end();
         }
         let len = content.length();
         self.carry_out(&TreeChange::SetLen { file, len })?;

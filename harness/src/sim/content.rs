@@ -172,16 +172,23 @@ impl FileContent {
     /// The first run of written pages that ends after `from`, cut to start there or
     /// later and to end with the file.
     pub fn next_data(&self, from: FileOffset) -> Option<FileRange> {
+        self.next_data_up_to(from, Bytes(u64::MAX))
+    }
+
+    /// As [`FileContent::next_data`], cut to `most` bytes. Pages past them are not looked at:
+    /// whoever goes through a file piece by piece looks at each page once.
+    pub(crate) fn next_data_up_to(&self, from: FileOffset, most: Bytes) -> Option<FileRange> {
         let first = self.pages.next_written(from.0 / PAGE_SIZE)?;
         let start = from.0.max(first * PAGE_SIZE);
         if start >= self.len {
             return None;
         }
-        let mut behind = first + 1;
-        while behind * PAGE_SIZE < self.len && self.pages.is_written(behind) {
-            behind += 1;
+        let end = self.len.min(start.saturating_add(most.0));
+        let mut past = first + 1;
+        while past * PAGE_SIZE < end && self.pages.is_written(past) {
+            past += 1;
         }
-        let end = self.len.min(behind * PAGE_SIZE);
+        let end = end.min(past * PAGE_SIZE);
         Some(FileRange::between(FileOffset(start)..FileOffset(end)))
     }
 
@@ -278,6 +285,24 @@ mod tests {
             Some(range(49_152, 848))
         );
         assert_eq!(content.next_data(FileOffset(50_000)), None);
+    }
+
+    #[test]
+    fn a_run_is_cut_to_the_piece_that_is_asked_for() {
+        let mut content = FileContent::hole(Bytes(50_000));
+        content.write_at(&[1; 20_000], FileOffset(8000));
+        let piece = |from, most| content.next_data_up_to(FileOffset(from), Bytes(most));
+        assert_eq!(piece(0, 4096), Some(range(4096, 4096)));
+        assert_eq!(piece(0, 5000), Some(range(4096, 5000)));
+        assert_eq!(piece(5000, 1), Some(range(5000, 1)));
+        assert_eq!(piece(20_000, 50_000), Some(range(20_000, 8672)));
+        assert_eq!(piece(28_672, 4096), None);
+        let (mut at, mut pieces) = (0, Vec::new());
+        while let Some(piece) = piece(at, 8192) {
+            at = piece.end().0;
+            pieces.push((piece.start.0, piece.len.0));
+        }
+        assert_eq!(pieces, [(4096, 8192), (12_288, 8192), (20_480, 8192)]);
     }
 
     #[test]

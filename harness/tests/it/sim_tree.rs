@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use driver::host::HostError;
-use driver::units::FileOffset;
+use driver::units::{Bytes, FileOffset};
 use harness::sim::tree::{
     Attributes, EntryName, Moment, NewNode, NodeKind, ROOT, Tree, TreeChange, TreeSurvivors,
 };
@@ -359,6 +359,32 @@ fn times_count_that_were_given_to_files_until_they_are_written() {
     assert_ne!(story(&[5], None), story(&[6], None));
     assert_eq!(story(&[5, 6], None), story(&[6], None));
     assert_eq!(story(&[5], Some("text")), never);
+}
+
+#[test]
+fn data_and_holes_are_found_from_any_position() {
+    let mut story = Story::new();
+    let file = story.makes(ROOT, "f", NewNode::File);
+    let data: Arc<[u8]> = vec![7; 3 * 4096].into();
+    let at = FileOffset(2 * 4096);
+    story.does(TreeChange::Write { file, at, data });
+    let len = Bytes(10 * 4096);
+    story.does(TreeChange::SetLen { file, len });
+    let pages = |found: Option<u64>| found.map(|at| at / 4096);
+    for (from, data, hole) in [
+        (0, Some(2), Some(0)),
+        (2, Some(2), Some(5)),
+        (4, Some(4), Some(5)),
+        (5, None, Some(5)),
+        (10, None, None),
+    ] {
+        let seek = |data| story.tree.seek(file, from * 4096, data).unwrap();
+        assert_eq!(
+            (pages(seek(true)), pages(seek(false))),
+            (data, hole),
+            "{from}"
+        );
+    }
 }
 
 /// What a long run writes is in memory once, however many directories are made of its list.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use driver::host::{HostError, HostResult};
-use driver::units::{FileOffset, FileRange};
+use driver::units::{Bytes, FileOffset, FileRange};
 
 use super::super::assumptions::Assumptions;
 use super::super::change::Change;
@@ -367,11 +367,13 @@ impl Tree {
         if from >= len {
             return Ok(None);
         }
-        let run = content.next_data(FileOffset(from));
-        Ok(match (data, run) {
-            (true, run) => run.map(|run| run.start.0),
-            (false, Some(run)) if run.start.0 <= from => Some(run.end().0),
-            (false, _) => Some(from),
+        let from = FileOffset(from);
+        // Where it begins is known by its first byte.
+        let first = content.next_data_up_to(from, Bytes(1)).map(|it| it.start);
+        Ok(match data {
+            true => first.map(|first| first.0),
+            false if first == Some(from) => content.next_data(from).map(|run| run.end().0),
+            false => Some(from.0),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::shown;
-use driver::units::FileOffset;
+use driver::units::{Bytes, FileOffset};
 
 use super::super::survivors::InodeNumber;
 use super::carry_out::Tree;
@@ -80,14 +80,13 @@ impl Tree {
         };
         file.set_len(content.length().0)?;
         let mut at = FileOffset(0);
-        while let Some(run) = content.next_data(at)
+        while let Some(piece) = content.next_data_up_to(at, Bytes(PIECE))
             && !stop.load(Ordering::Relaxed)
         {
-            let len = run.len.0.min(PIECE);
-            let mut data = vec![0; len as usize];
-            let count = content.read_at(&mut data, run.start);
-            file.write_all_at(&data[..count], run.start.0)?;
-            at = FileOffset(run.start.0 + len);
+            let mut data = vec![0; piece.len.0 as usize];
+            let count = content.read_at(&mut data, piece.start);
+            file.write_all_at(&data[..count], piece.start.0)?;
+            at = piece.end();
         }
         Ok(())
     }
