@@ -7,7 +7,7 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use fuser::Errno;
 use rustix::fs::FallocateFlags;
 
-use super::mounted_tree::{Limit, MountedTree};
+use super::mounted_tree::MountedTree;
 use super::translation::errno;
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, TreeChange};
@@ -67,18 +67,20 @@ impl MountedTree {
         at: u64,
         data: Arc<[u8]>,
     ) -> Result<u32, Errno> {
-        let range = FileRange::new(FileOffset(at), Bytes(data.len() as u64));
-        let fitting = self.fitting(file, range)? as usize;
-        if fitting == 0 {
+        let asked = data.len() as u32;
+        if asked == 0 {
             return Ok(0);
         }
-        let data = match fitting < data.len() {
-            true => data[..fitting].into(),
-            false => data,
-        };
         let at = FileOffset(at);
-        self.carry_out(kind, TreeChange::Write { file, at, data })?;
-        Ok(self.take_shortened().unwrap_or(fitting as u32))
+        let mut taken = None;
+        let done = self.carry_out_if(kind, TreeChange::Write { file, at, data }, |tree, write| {
+            let write = tree.fitting_write(write)?;
+            taken = Some(write.payload() as u32);
+            Ok(write)
+        });
+        let shortened = self.take_shortened();
+        done?;
+        Ok(taken.or(shortened).unwrap_or(asked))
     }
 
     pub(super) fn set_len(&mut self, file: InodeNumber, len: u64) -> Result<(), Errno> {
@@ -113,9 +115,6 @@ impl MountedTree {
         let size = content.length().0;
         let reserves = kind != OperationKind::PunchHole;
         let range = FileRange::new(FileOffset(at), Bytes(len));
-        if reserves && self.fitting(file, range)? < len {
-            return Err(self.no_room(Limit::Bytes));
-        }
         let mut changes = Vec::new();
         if clears && at < size {
             let range = FileRange::between(FileOffset(at)..FileOffset(end.min(size)));
@@ -187,30 +186,43 @@ impl MountedTree {
 
 #[cfg(test)]
 mod tests {
+    use fuser::RenameFlags;
+
     use super::*;
     use crate::mount::Limits;
+    use crate::mount::name_requests::Made;
     use crate::sim::tree::{EntryName, Moment, NewNode, ROOT, Tree};
-    use crate::sim::{Assumptions, Fault, FaultRule};
+    use crate::sim::{Assumptions, Fault, FaultRule, PAGE_SIZE};
 
-    #[test]
-    fn to_zero_a_range_is_one_operation_and_fails_as_one() {
+    /// With a file `a` of this length.
+    fn mounted(len: u64, limits: Limits) -> (MountedTree, InodeNumber) {
         let mut tree = Tree::new(Assumptions::default());
         let file = tree.next_number();
         let create = TreeChange::Create {
-            name: EntryName {
-                directory: ROOT,
-                name: "a".into(),
-            },
+            name: entry("a"),
             node: file,
             what: NewNode::File,
             attributes: Attributes::default(),
         };
-        let len = Bytes(8192);
+        let len = Bytes(len);
         for (at, change) in [(0, create), (1, TreeChange::SetLen { file, len })] {
             tree.carry_out(at, Moment::default(), &change).unwrap();
         }
-        let mut mounted = MountedTree::new(tree, Limits::default());
+        let mut mounted = MountedTree::new(tree, limits);
         mounted.keep_answered();
+        (mounted, file)
+    }
+
+    fn entry(name: &str) -> EntryName {
+        EntryName {
+            directory: ROOT,
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn to_zero_a_range_is_one_operation_and_fails_as_one() {
+        let (mut mounted, file) = mounted(8192, Limits::default());
         let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
         let fails = FaultRule::nth("a", OperationKind::ZeroRange, 1, Fault::Io);
         mounted.fail_by(&[fails]);
@@ -224,5 +236,77 @@ mod tests {
         let zeroed = |errno| (OperationKind::ZeroRange, 1024, errno);
         let expected = [zeroed(None), zeroed(Some(5))];
         assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+    /// Each of them is refused, and then fails by a rule that has counted the first one.
+    #[test]
+    fn what_is_refused_is_an_operation_to_rules_and_is_noted() {
+        use OperationKind::{Allocate, CopyRange, CreateNew, Remove, Rename, Write};
+        let limits = Limits {
+            bytes: PAGE_SIZE,
+            nodes: 2,
+            ..Limits::default()
+        };
+        let (mut mounted, file) = mounted(0, limits);
+        mounted.write(file, 0, [1; 512].into(), false).unwrap();
+        mounted.take_answered();
+        let rule = |name, kind| FaultRule::nth(name, kind, 1, Fault::Io);
+        mounted.fail_by(&[
+            rule("a", Write),
+            rule("a", CopyRange),
+            rule("a", Allocate),
+            rule("b", CreateNew),
+            rule("none", Remove),
+            rule("a", Rename),
+        ]);
+        let ends = |result: Result<(), Errno>| result.unwrap_err().code();
+        let mut twice = |ask: &dyn Fn(&mut MountedTree) -> Result<(), Errno>| {
+            [ends(ask(&mut mounted)), ends(ask(&mut mounted))]
+        };
+        let data: Arc<[u8]> = [1; 512].into();
+        let past = PAGE_SIZE;
+        let made = || Made {
+            what: NewNode::File,
+            mode: 0,
+            user: 0,
+            group: 0,
+        };
+        let no_replace = RenameFlags::RENAME_NOREPLACE;
+        let found = [
+            twice(&|tree| tree.write(file, past, Arc::clone(&data), false).map(drop)),
+            twice(&|tree| tree.copy_range((file, 0), (file, 0, past), 512).map(drop)),
+            twice(&|tree| tree.allocate(file, 0, (past, 512), 0)),
+            twice(&|tree| tree.make(entry("b"), made()).map(drop)),
+            twice(&|tree| tree.remove(entry("none"), false)),
+            twice(&|tree| tree.rename(entry("a"), entry("a"), no_replace)),
+        ];
+        let [io, no_space, not_found, exists] = [5, 28, 2, 17];
+        let refused = [no_space, no_space, no_space, no_space, not_found, exists];
+        assert_eq!(found, refused.map(|refused| [refused, io]));
+        let answered = mounted.take_answered().into_iter();
+        let changes = answered.filter(|answered| answered.kind != OperationKind::Read);
+        let told: Vec<_> = changes
+            .map(|it| (it.kind, it.errno, it.change.is_none()))
+            .collect();
+        let kinds = [Write, CopyRange, Allocate, CreateNew, Remove, Rename];
+        let both = |(kind, refused)| [(kind, Some(refused), true), (kind, Some(io), true)];
+        let expected: Vec<_> = kinds.into_iter().zip(refused).flat_map(both).collect();
+        assert_eq!(told, expected);
+    }
+
+    /// How much of a write was taken is said of that write alone.
+    #[test]
+    fn a_short_write_that_is_refused_shortens_no_later_one() {
+        let limits = Limits {
+            changes: 0,
+            ..Limits::default()
+        };
+        let (mut mounted, file) = mounted(0, limits);
+        let short = FaultRule::nth("a", OperationKind::Write, 0, Fault::ShortWrite(1));
+        mounted.fail_by(&[short]);
+        let data: Arc<[u8]> = [1; 512].into();
+        let write = |mounted: &mut MountedTree| mounted.write(file, 0, Arc::clone(&data), false);
+        assert_eq!(write(&mut mounted).unwrap_err().code(), 28);
+        mounted.limits.changes = 1;
+        assert_eq!(write(&mut mounted).unwrap(), 512);
     }
 }

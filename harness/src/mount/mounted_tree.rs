@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use driver::host::OperationKind;
-use driver::units::FileRange;
+use driver::units::{Bytes, FileRange};
 use fuser::{Errno, FileAttr, Generation};
 
 use super::faults::{Faults, Suffered, error_of};
@@ -192,13 +192,24 @@ impl MountedTree {
         kind: OperationKind,
         change: TreeChange,
     ) -> Result<(), Errno> {
-        let suffered = self.suffers(kind, &change);
-        self.carry_out_as(kind, change, suffered)
+        self.carry_out_if(kind, change, |_, change| Ok(change))
     }
 
-    /// Carries the changes out that one request is made of. Rules take it for one operation, on
-    /// these bytes of the file, and it is noted as one. What fails takes the place of the first
-    /// change; where all of it is done and then fails, of the last.
+    /// As [`MountedTree::carry_out`], if what is carried out is `possible`, which may cut it to
+    /// what there is room for. Rules have counted the operation before.
+    pub(super) fn carry_out_if(
+        &mut self,
+        kind: OperationKind,
+        change: TreeChange,
+        possible: impl FnOnce(&mut MountedTree, TreeChange) -> Result<TreeChange, Errno>,
+    ) -> Result<(), Errno> {
+        let suffered = self.suffers(kind, &change);
+        self.carry_out_as(kind, change, suffered, possible)
+    }
+
+    /// Carries the changes out that one request is made of, if there is room for all of them. Rules
+    /// take it for one operation, on these bytes of the file, and it is noted as one. What fails
+    /// takes the place of the first change; where all of it is done and then fails, of the last.
     pub(super) fn carry_out_all(
         &mut self,
         kind: OperationKind,
@@ -206,24 +217,8 @@ impl MountedTree {
         changes: Vec<TreeChange>,
     ) -> Result<(), Errno> {
         let fault = self.fault(kind, Some(file), None, range);
-        let fails_at = match fault {
-            Some(Fault::IoAfter) => changes.len().saturating_sub(1),
-            _ => 0,
-        };
         let noted_before = self.answered.as_ref().map_or(0, Vec::len);
-        let result = match fault {
-            Some(fault) if changes.is_empty() => Err(error_of(fault)),
-            _ => {
-                let mut changes = changes.into_iter().enumerate();
-                changes.try_for_each(|(place, change)| {
-                    let suffered = match fault.filter(|_| place == fails_at) {
-                        Some(fault) => self.suffered(fault, &change),
-                        None => Suffered::Nothing,
-                    };
-                    self.carry_out_as(kind, change, suffered)
-                })
-            }
-        };
+        let result = self.carry_out_each(kind, fault, changes);
         if let Some(answered) = &mut self.answered {
             // What lies past the end of the file is asked for, and changes nothing.
             let all_of_it = match kind {
@@ -246,24 +241,68 @@ impl MountedTree {
         result
     }
 
-    /// Carries a change out, or what takes its place, and notes it.
+    fn carry_out_each(
+        &mut self,
+        kind: OperationKind,
+        fault: Option<Fault>,
+        changes: Vec<TreeChange>,
+    ) -> Result<(), Errno> {
+        let fails_at = match fault {
+            None => None,
+            Some(fault) if changes.is_empty() => return Err(error_of(fault)),
+            Some(Fault::IoAfter) => Some(changes.len() - 1),
+            Some(_) => Some(0),
+        };
+        if matches!(fault, None | Some(Fault::IoAfter)) {
+            self.check_room_for(&changes)?;
+        }
+        for (place, change) in changes.into_iter().enumerate() {
+            let suffered = match fault.filter(|_| fails_at == Some(place)) {
+                Some(fault) => self.suffered(fault, &change),
+                None => Suffered::Nothing,
+            };
+            self.carry_out_as(kind, change, suffered, |_, change| Ok(change))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is space for all that is to be allocated.
+    fn check_room_for(&mut self, changes: &[TreeChange]) -> Result<(), Errno> {
+        for change in changes {
+            if let TreeChange::Reserve { file, range } = change
+                && self.fitting(*file, *range)? < range.len.0
+            {
+                return Err(self.no_room(Limit::Bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries a change out, or what takes its place, if that is possible, and notes it.
     fn carry_out_as(
         &mut self,
         kind: OperationKind,
         change: TreeChange,
         suffered: Suffered,
+        possible: impl FnOnce(&mut MountedTree, TreeChange) -> Result<TreeChange, Errno>,
     ) -> Result<(), Errno> {
-        let noted = self.answered.is_some().then(|| change.clone());
-        let (carried, result) = match suffered {
-            Suffered::Nothing => (noted.clone(), self.do_and_keep(kind, change)),
-            Suffered::Instead(None, error) => (None, error.map_or(Ok(()), Err)),
-            Suffered::Instead(Some(change), error) => {
-                let carried = change.clone();
-                let done = self.do_and_keep(kind, change);
-                (Some(carried), done.and(error.map_or(Ok(()), Err)))
-            }
+        let asked = self.answered.is_some().then(|| change.clone());
+        let (change, error) = match suffered {
+            Suffered::Nothing => (Some(change), None),
+            Suffered::Instead(change, error) => (change, error),
         };
-        if let (Some(asked), Some(answered)) = (noted, &mut self.answered) {
+        let done = match change {
+            None => Ok(None),
+            Some(change) => possible(self, change).and_then(|change| {
+                let carried = asked.is_some().then(|| change.clone());
+                self.do_and_keep(kind, change).map(|()| carried)
+            }),
+        };
+        let (carried, result) = match done {
+            Ok(carried) => (carried, error.map_or(Ok(()), Err)),
+            Err(error) => (None, Err(error)),
+        };
+        if let (Some(asked), Some(answered)) = (asked, &mut self.answered) {
             answered.push(Answered {
                 kind,
                 node: asked.subject(),
@@ -316,8 +355,21 @@ impl MountedTree {
         Ok(())
     }
 
+    /// A write of as many of the first bytes as there is space for.
+    pub(super) fn fitting_write(&mut self, change: TreeChange) -> Result<TreeChange, Errno> {
+        let TreeChange::Write { file, at, mut data } = change else {
+            return Ok(change);
+        };
+        let range = FileRange::new(at, Bytes(data.len() as u64));
+        let fitting = self.fitting(file, range)? as usize;
+        if fitting < data.len() {
+            data = data[..fitting].into();
+        }
+        Ok(TreeChange::Write { file, at, data })
+    }
+
     /// How many of the first bytes of a range there is space for.
-    pub(super) fn fitting(&mut self, file: InodeNumber, range: FileRange) -> Result<u64, Errno> {
+    fn fitting(&mut self, file: InodeNumber, range: FileRange) -> Result<u64, Errno> {
         let spare = self.limits.bytes.saturating_sub(self.tree.allocated()) / PAGE_SIZE;
         let content = self.tree.content(file).map_err(|error| errno(&error))?;
         let fitting = content.fitting(range, spare).0;

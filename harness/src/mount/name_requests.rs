@@ -33,7 +33,6 @@ impl MountedTree {
     }
 
     pub(super) fn make(&mut self, name: EntryName, made: Made) -> Result<FileAttr, Errno> {
-        self.check_room_for_a_node()?;
         let within = self.tree.stat(name.directory);
         let within = within.map_err(|error| errno(&error))?;
         let is_directory = made.what == NewNode::Directory;
@@ -58,7 +57,9 @@ impl MountedTree {
             what: made.what,
             attributes,
         };
-        self.carry_out(kind, change)?;
+        self.carry_out_if(kind, change, |tree, change| {
+            tree.check_room_for_a_node().map(|()| change)
+        })?;
         self.attributes(node)
     }
 
@@ -68,15 +69,19 @@ impl MountedTree {
     }
 
     pub(super) fn remove(&mut self, name: EntryName, is_directory: bool) -> Result<(), Errno> {
-        let node = self.tree.lookup(name.directory, &name.name);
-        let found = node.and_then(|node| self.tree.stat(node));
-        let found = found.map_err(|error| errno(&error))?;
-        match (is_directory, found.kind == NodeKind::Directory) {
-            (true, false) => return Err(Errno::ENOTDIR),
-            (false, true) => return Err(Errno::EISDIR),
-            _ => {}
-        }
-        self.carry_out(OperationKind::Remove, TreeChange::Remove(name))
+        let entry = name.clone();
+        let remove = TreeChange::Remove(name);
+        self.carry_out_if(OperationKind::Remove, remove, |mounted, remove| {
+            let tree = &mounted.tree;
+            let node = tree.lookup(entry.directory, &entry.name);
+            let found = node.and_then(|node| tree.stat(node));
+            let found = found.map_err(|error| errno(&error))?;
+            match (is_directory, found.kind == NodeKind::Directory) {
+                (true, false) => Err(Errno::ENOTDIR),
+                (false, true) => Err(Errno::EISDIR),
+                _ => Ok(remove),
+            }
+        })
     }
 
     pub(super) fn rename(
@@ -86,17 +91,22 @@ impl MountedTree {
         flags: RenameFlags,
     ) -> Result<(), Errno> {
         let exchange = flags == RenameFlags::RENAME_EXCHANGE;
-        if flags == RenameFlags::RENAME_NOREPLACE {
-            match self.tree.lookup(to.directory, &to.name) {
-                Err(HostError::NotFound) => {}
-                Ok(_) => return Err(Errno::EEXIST),
-                Err(error) => return Err(errno(&error)),
-            }
-        } else if !flags.is_empty() && !exchange {
+        let replaces = flags != RenameFlags::RENAME_NOREPLACE;
+        if replaces && !exchange && !flags.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let change = TreeChange::Rename { from, to, exchange };
-        self.carry_out(OperationKind::Rename, change)
+        let target = to.clone();
+        let rename = TreeChange::Rename { from, to, exchange };
+        self.carry_out_if(
+            OperationKind::Rename,
+            rename,
+            |mounted, rename| match mounted.tree.lookup(target.directory, &target.name) {
+                _ if replaces => Ok(rename),
+                Err(HostError::NotFound) => Ok(rename),
+                Ok(_) => Err(Errno::EEXIST),
+                Err(error) => Err(errno(&error)),
+            },
+        )
     }
 
     pub(super) fn target(&mut self, link: InodeNumber) -> Result<Vec<u8>, Errno> {
