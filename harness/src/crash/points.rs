@@ -14,8 +14,10 @@ pub(super) fn points(log: &[Recorded], from: u64, most: u64) -> Vec<u64> {
     if count <= most {
         return all.collect();
     }
-    let mut chosen = BTreeSet::from([end]);
-    let decisive = all.clone().filter(|&point| {
+    // The end is one of them.
+    let most = most.saturating_sub(1);
+    let before_the_end = from..end;
+    let decisive = before_the_end.clone().filter(|&point| {
         let at = |point: u64| log.get(usize::try_from(point).unwrap_or(usize::MAX));
         let before = point.checked_sub(1).filter(|&it| it >= from).and_then(at);
         [before, at(point)]
@@ -25,10 +27,10 @@ pub(super) fn points(log: &[Recorded], from: u64, most: u64) -> Vec<u64> {
     });
     // Some are left for what lies between them.
     let decisive: Vec<u64> = decisive.collect();
-    chosen.extend(spread(&decisive, most - most / 4));
-    let others: Vec<u64> = all.filter(|point| !chosen.contains(point)).collect();
-    let left = most.saturating_sub(chosen.len() as u64);
-    chosen.extend(spread(&others, left));
+    let mut chosen: BTreeSet<u64> = spread(&decisive, most - most / 4).into_iter().collect();
+    let others: Vec<u64> = before_the_end.filter(|it| !chosen.contains(it)).collect();
+    chosen.extend(spread(&others, most - chosen.len() as u64));
+    chosen.insert(end);
     chosen.into_iter().collect()
 }
 
@@ -109,8 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn where_every_change_is_a_sync_there_are_no_more_points_than_asked_for() {
-        let log = log((0..1000).map(|_| TreeChange::SyncFile(InodeNumber(2))));
-        assert!(points(&log, 0, 10).len() <= 10 + 1);
+    fn there_are_as_many_points_as_asked_for_with_the_end_among_them() {
+        let sync = || TreeChange::SyncFile(InodeNumber(2));
+        let writes = log((0..1000).map(|_| write()));
+        let syncs = log((0..1000).map(|_| sync()));
+        let one_sync = log((0..1000).map(|number| match number {
+            999 => sync(),
+            _ => write(),
+        }));
+        for log in [writes, syncs, one_sync] {
+            for most in 1..=10 {
+                let points = points(&log, 0, most);
+                assert_eq!((points.len() as u64, points.last()), (most, Some(&1000)));
+            }
+        }
     }
 }
