@@ -49,16 +49,28 @@ impl Recipe {
     /// What survives a power cut.
     pub fn survivors(&self, at_stake: &AtStake) -> TreeSurvivors {
         let indices = at_stake.indices();
-        let place = |index: u64| indices.partition_point(|&it| it < index);
+        let at = |place: &usize| indices.get(*place).copied();
         match self {
             Recipe::Killed | Recipe::KilledWithin(_) | Recipe::Everything => {
                 at_stake.survivors(|_| true)
             }
             Recipe::Nothing => at_stake.survivors(|_| false),
-            Recipe::AllBut(lost) => at_stake.survivors(|index| place(index) != *lost),
-            Recipe::Only(kept) => at_stake.survivors(|index| place(index) == *kept),
-            Recipe::Before(end) => at_stake.survivors(|index| place(index) < *end),
-            Recipe::Subset(bits) => at_stake.survivors(|index| bits >> place(index) & 1 == 1),
+            Recipe::AllBut(lost) => {
+                let lost = at(lost);
+                at_stake.survivors(|index| Some(index) != lost)
+            }
+            Recipe::Only(kept) => {
+                let kept = at(kept);
+                at_stake.survivors(|index| Some(index) == kept)
+            }
+            Recipe::Before(end) => {
+                let end = at(end);
+                at_stake.survivors(|index| end.is_none_or(|end| index < end))
+            }
+            Recipe::Subset(bits) => {
+                let place = |index: u64| indices.partition_point(|&it| it < index);
+                at_stake.survivors(|index| bits >> place(index) & 1 == 1)
+            }
             Recipe::Drawn(seed) => drawn(at_stake, *seed),
             Recipe::Exactly(survivors) => survivors.clone(),
         }
@@ -141,15 +153,24 @@ mod tests {
     use crate::sim::Unsynced;
 
     fn names(count: u64, ordered_names: bool) -> AtStake {
-        AtStake {
-            files: Unsynced {
-                files: Vec::new(),
-                directories: Vec::new(),
-                times: BTreeMap::new(),
-                ordered_names,
-            },
-            names: (0..count).collect(),
-        }
+        let files = Unsynced {
+            files: Vec::new(),
+            directories: Vec::new(),
+            times: BTreeMap::new(),
+            ordered_names,
+        };
+        AtStake::new(files, (0..count).map(|place| 100 + 7 * place).collect())
+    }
+
+    #[test]
+    fn recipes_go_by_the_places_of_changes_at_stake() {
+        let at_stake = names(4, false);
+        let kept = |recipe: Recipe| recipe.survivors(&at_stake).names;
+        assert_eq!(kept(Recipe::AllBut(1)), [true, false, true, true]);
+        assert_eq!(kept(Recipe::Only(2)), [false, false, true, false]);
+        assert_eq!(kept(Recipe::Before(2)), [true, true, false, false]);
+        assert_eq!(kept(Recipe::Before(4)), [true; 4]);
+        assert_eq!(kept(Recipe::Subset(0b1001)), [true, false, false, true]);
     }
 
     /// A first part of all, or any part where they survive in no order.

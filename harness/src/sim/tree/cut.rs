@@ -26,6 +26,8 @@ pub struct AtStake {
     pub files: Unsynced,
     /// The numbers of the changes of names, oldest first.
     pub names: Vec<u64>,
+    /// The numbers of all of these.
+    indices: Vec<u64>,
 }
 
 /// What survives of it: a decision for each. What is not mentioned is lost.
@@ -39,13 +41,22 @@ pub struct TreeSurvivors {
 }
 
 impl AtStake {
-    /// The numbers of all changes at stake, in order.
-    pub fn indices(&self) -> Vec<u64> {
-        let of_files = self.files.files.iter().flat_map(|file| &file.operations);
+    /// These changes of files and of names.
+    pub(crate) fn new(files: Unsynced, names: Vec<u64>) -> AtStake {
+        let of_files = files.files.iter().flat_map(|file| &file.operations);
         let of_files = of_files.map(|operation| operation.index);
-        let mut all: Vec<u64> = of_files.chain(self.names.iter().copied()).collect();
-        all.sort_unstable();
-        all
+        let mut indices: Vec<u64> = of_files.chain(names.iter().copied()).collect();
+        indices.sort_unstable();
+        AtStake {
+            files,
+            names,
+            indices,
+        }
+    }
+
+    /// The numbers of all changes at stake, in order.
+    pub fn indices(&self) -> &[u64] {
+        &self.indices
     }
 
     /// What survives if `fate` says so of the change of each number.
@@ -84,15 +95,14 @@ impl Tree {
         let wanted: BTreeSet<InodeNumber> = files.iter().map(|file| file.inode).collect();
         let named = self.may_be_named(|inode| wanted.contains(&inode));
         files.retain(|file| named.contains(&file.inode));
-        AtStake {
-            files: Unsynced {
-                files,
-                directories: Vec::new(),
-                times: BTreeMap::new(),
-                ordered_names: self.assumptions.ordered_names,
-            },
-            names: self.events.iter().map(|event| event.index).collect(),
-        }
+        let files = Unsynced {
+            files,
+            directories: Vec::new(),
+            times: BTreeMap::new(),
+            ordered_names: self.assumptions.ordered_names,
+        };
+        let names = self.events.iter().map(|event| event.index);
+        AtStake::new(files, names.collect())
     }
 
     /// What there is after a power cut that left these survivors; all of it is durable. Where names
