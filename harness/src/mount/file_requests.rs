@@ -309,4 +309,25 @@ mod tests {
         mounted.limits.changes = 1;
         assert_eq!(write(&mut mounted).unwrap(), 512);
     }
+    /// A check's changes are in no log, and in memory all the same.
+    #[test]
+    fn what_is_not_logged_has_the_limits_of_what_is() {
+        for (changes, logged) in [(3, 1 << 20), (100, 3 * 512)] {
+            let limits = Limits {
+                changes,
+                logged,
+                ..Limits::default()
+            };
+            let (mut mounted, file) = mounted(0, limits);
+            for _ in 0..3 {
+                mounted.write(file, 0, [1; 512].into(), false).unwrap();
+            }
+            let refused = mounted.write(file, 0, [1; 512].into(), false);
+            assert_eq!(refused.unwrap_err().code(), 28);
+            // Another directory begins anew.
+            let tree = mounted.tree().after_kill();
+            mounted.show(tree);
+            mounted.write(file, 0, [1; 512].into(), false).unwrap();
+        }
+    }
 }

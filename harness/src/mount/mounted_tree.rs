@@ -22,9 +22,9 @@ pub struct Limits {
     pub nodes: u64,
     /// Bytes of their content.
     pub bytes: u64,
-    /// Changes in the log.
+    /// Changes.
     pub changes: u64,
-    /// Bytes of the changes in the log.
+    /// Bytes of the changes: what is written, names and where symbolic links lead.
     pub logged: u64,
 }
 
@@ -84,6 +84,9 @@ pub struct MountedTree {
     handles: BTreeMap<u64, Handle>,
     last_handle: u64,
     log: Option<Vec<Recorded>>,
+    /// How many changes there were, kept in the log or not: what is not durable is in memory.
+    changes: u64,
+    /// The bytes of these changes.
     logged: u64,
     reached: BTreeSet<Limit>,
     answered: Option<Vec<Answered>>,
@@ -100,6 +103,7 @@ impl MountedTree {
             handles: BTreeMap::new(),
             last_handle: 0,
             log: None,
+            changes: 0,
             logged: 0,
             reached: BTreeSet::new(),
             answered: None,
@@ -117,7 +121,7 @@ impl MountedTree {
         self.answered = None;
         self.faults = None;
         self.reached.clear();
-        self.logged = 0;
+        (self.changes, self.logged) = (0, 0);
     }
 
     /// The directory as it is now.
@@ -127,6 +131,7 @@ impl MountedTree {
 
     /// Keeps all changes from now on, after these, of which the directory is made.
     pub fn record_after(&mut self, made_of: Vec<Recorded>) {
+        self.changes = made_of.len() as u64;
         self.logged = made_of.iter().map(|made| made.change.payload()).sum();
         self.log = Some(made_of);
     }
@@ -317,19 +322,14 @@ impl MountedTree {
 
     /// Carries a change out and keeps it, within the limits.
     fn do_and_keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
-        if self.recorded() >= self.limits.changes {
+        if self.changes >= self.limits.changes {
             return Err(self.no_room(Limit::Changes));
         }
-        let logged = self.logged.saturating_add(self.payload(&change));
+        let logged = self.logged.saturating_add(change.payload());
         if logged > self.limits.logged {
             return Err(self.no_room(Limit::Logged));
         }
         self.keep(kind, change)
-    }
-
-    /// The bytes that the list has to keep for a change.
-    fn payload(&self, change: &TreeChange) -> u64 {
-        self.log.as_ref().map_or(0, |_| change.payload())
     }
 
     /// Carries a change out and keeps it.
@@ -344,7 +344,8 @@ impl MountedTree {
         if let (Some(faults), Some(before)) = (&mut self.faults, before) {
             faults.names.follow(&self.tree, before);
         }
-        self.logged += self.payload(&change);
+        self.changes += 1;
+        self.logged += change.payload();
         let is_sync = change.makes_names_durable();
         if let Some(log) = &mut self.log {
             log.push(Recorded { kind, at, change });
