@@ -225,7 +225,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let session = Session::run(options, interrupt.stop()).map_err(failure)?;
     let mut remarks = remarks(&session);
     remarks.iter().for_each(output::remark);
-    let (report, written) = crash(&session, args, &interrupt)?;
+    let (report, failure_in_it) = crash(&session, args, &interrupt);
     let of_the_checks: Vec<String> = report.reached_by_checks().map(Reached::told).collect();
     of_the_checks.iter().for_each(output::remark);
     remarks.extend(of_the_checks);
@@ -234,7 +234,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         false => report.print(),
     }
     page.write(|| Ok(report.page(&remarks)))?;
-    written?;
+    if let Some(failure) = failure_in_it {
+        return Err(failure);
+    }
     if let (Some(kept), Some(named)) = (&kept, &args.dir) {
         let interrupted = interrupt::signal().map(|_| "a signal has ended the run");
         match interrupted.or(session.why_not_kept()) {
@@ -252,24 +254,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     })
 }
 
-/// The report, and whether the findings could be written.
-fn crash(
-    session: &Session,
-    args: &Args,
-    interrupt: &Interrupt,
-) -> Result<(Report, Result<(), Failure>), Failure> {
-    let failure = |error| failure(error, session.limits());
+/// The report, and what has kept it from being whole.
+fn crash(session: &Session, args: &Args, interrupt: &Interrupt) -> (Report, Option<Failure>) {
     if !session.at_the_end.end.is_good() {
-        return Ok((Report::of_a_bad_end(session, args), Ok(())));
+        return (Report::of_a_bad_end(session, args), None);
     }
     let plan = session.plan(interrupt.stop());
     let bar = bar(plan.planned.len() as u64);
     let progress = |done| bar.set_position(done);
     let checks = session.check(&plan, interrupt.stop(), &progress);
     interrupt::clear_bar();
-    let checks = checks.map_err(failure)?;
     let found = session.found(&checks, &plan, interrupt.stop());
-    let found = found.map_err(failure)?;
     let write = |(number, group)| match &args.out {
         None => Kept::NotAskedFor,
         Some(directory) => {
@@ -282,10 +277,12 @@ fn crash(
     };
     // Where there is no space for one there may be for another.
     let kept: Vec<Kept> = (1..).zip(&found.told).map(write).collect();
-    let first_failure = kept.iter().find_map(Kept::why_not);
-    let written = first_failure.map_or(Ok(()), |why| Err(Failure(why.to_owned())));
-    let report = Report::of(session, args, &plan, &checks, found, kept);
-    Ok((report, written))
+    let not_written = kept.iter().find_map(Kept::why_not);
+    let in_the_checks = checks.ended_by.as_deref().or(found.not_shrunk.as_deref());
+    let failure = in_the_checks.or(not_written);
+    let failure = failure.map(|why| Failure(why.to_owned()));
+    let report = Report::of(session, args, &plan, checks, found, kept);
+    (report, failure)
 }
 
 fn write(session: &Session, group: &Group, file: &Path) -> Result<(), Failure> {

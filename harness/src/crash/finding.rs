@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::host::OperationKind;
 
 use crate::sim::tree::{AtStake, EntryName, Recorded, Tree, TreeChange, TreeSurvivors};
 use crate::sim::{InodeNumber, Survival};
 
-use super::checking::{Bench, Checks};
+use super::checking::Checks;
 use super::command::{End, Ran};
 use super::plan::Plan;
 use super::recipe::Recipe;
@@ -87,6 +87,8 @@ pub struct Found {
     pub untold_kinds: u64,
     /// The images of these.
     pub untold_images: u64,
+    /// Why what is told is not shrunk, or not all of it.
+    pub not_shrunk: Option<String>,
 }
 
 impl Found {
@@ -149,20 +151,20 @@ pub(super) fn groups(checks: &Checks, plan: &Plan) -> Vec<(usize, u64, Ran)> {
 /// Shrinks what the crash has lost: an operation after the other survives after all, as long as the
 /// check still does not pass.
 pub(super) fn shrink(
-    bench: &mut Bench<'_>,
+    check: &mut dyn FnMut(Tree) -> Option<Ran>,
     tree: &Tree,
     recipe: Recipe,
     mut ran: Ran,
+    stop: &AtomicBool,
 ) -> (Recipe, Ran) {
     if matches!(recipe, Recipe::Killed | Recipe::KilledWithin(_)) {
         return (recipe, ran);
     }
     let at_stake = tree.at_stake();
     let mut survivors = whole(&at_stake, recipe.survivors(&at_stake));
-    let stop = bench.stop();
     let mut attempt = |attempted: &TreeSurvivors| {
         let image = tree.after_power_cut(attempted).ok()?;
-        let ran = bench.check(image).ok()?;
+        let ran = check(image)?;
         (!ran.end.is_good() && ran.end != End::Stopped).then_some(ran)
     };
     let places = decisions(&survivors);

@@ -8,6 +8,7 @@
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once.
 //! - `checking`: the check of all images, by several workers at a time.
+//! - `trials`: checks one after the other, by which a finding is shrunk.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
@@ -32,6 +33,7 @@ mod recipe;
 mod repeat;
 mod replacement;
 mod session;
+mod trials;
 
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};

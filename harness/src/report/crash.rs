@@ -2,6 +2,8 @@
 //! moment, and for each finding the whole story, from the command's first change to what the check
 //! has said of the remains.
 
+use std::fmt::Write;
+
 use driver::host::OperationKind;
 
 use crate::crash::{AtMoment, CrashedOperation, Fate, Finding, Group, Model, Ran, Recipe};
@@ -50,6 +52,8 @@ pub struct CrashesTold<'a> {
     pub failed: u64,
     /// Whether the checks were stopped before the end.
     pub stopped: bool,
+    /// Why they have ended before the end although nobody has stopped them.
+    pub ended_by: Option<&'a str>,
     /// The different images by moment.
     pub moments: &'a [AtMoment],
     /// What was found.
@@ -186,11 +190,20 @@ fn head(what: &CrashPage<'_>) -> Page {
     if told.stopped {
         tried += " The checks were stopped before the end.";
     }
+    if let Some(why) = told.ended_by {
+        let _ = write!(tried, " The checks have ended before the end: {why}.");
+    }
     match told.failed {
         0 if told.stopped => Page::new(
             &title,
             Verdict::Open,
             "The checks were stopped before they found anything",
+            &tried,
+        ),
+        0 if told.ended_by.is_some() => Page::new(
+            &title,
+            Verdict::Open,
+            "The checks have ended before they found anything",
             &tried,
         ),
         0 => Page::new(

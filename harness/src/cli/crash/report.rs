@@ -47,8 +47,14 @@ pub(super) struct Report {
     different_images: u64,
     checked_images: u64,
     stopped_early: bool,
+    /// Why not all of them are checked, where nobody has stopped that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_error: Option<String>,
     failed_images: u64,
     findings: Vec<FindingReport>,
+    /// Why they are not shrunk, or not all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_shrunk: Option<String>,
     /// What was found beside them, by what the check has said.
     untold: Untold,
     #[serde(skip)]
@@ -178,8 +184,10 @@ impl Report {
             different_images: 0,
             checked_images: 0,
             stopped_early: false,
+            ended_by_error: None,
             failed_images: 0,
             findings: Vec::new(),
+            not_shrunk: None,
             untold: Untold {
                 kinds: 0,
                 images: 0,
@@ -202,12 +210,12 @@ impl Report {
         session: &Session,
         args: &Args,
         plan: &Plan,
-        checks: &Checks,
+        checks: Checks,
         found: Found,
         kept: Vec<Kept>,
     ) -> Report {
         let mut begun = Report::begin(session, args);
-        begun.for_the_page.moments = session.by_moment(plan, checks);
+        begun.for_the_page.moments = session.by_moment(plan, &checks);
         let by_checks = checks.reached.iter();
         let by_checks = by_checks.map(|limit| Reached::new(A_CHECK, *limit, session.limits()));
         begun.reached.extend(by_checks);
@@ -219,10 +227,12 @@ impl Report {
             different_images: plan.planned.len() as u64,
             checked_images: checks.checked,
             stopped_early: checks.stopped,
+            ended_by_error: checks.ended_by,
             failed_images: alike.sum(),
             findings: (found.told.iter().zip(kept))
                 .map(|(group, kept)| FindingReport::of(group, kept))
                 .collect(),
+            not_shrunk: found.not_shrunk,
             untold: Untold {
                 kinds: found.untold_kinds,
                 images: found.untold_images,
@@ -262,6 +272,7 @@ impl Report {
                 checked: self.checked_images,
                 failed: self.failed_images,
                 stopped: self.stopped_early,
+                ended_by: self.ended_by_error.as_deref(),
                 moments,
                 findings: groups,
                 untold: (self.untold.kinds, self.untold.images),
@@ -314,14 +325,21 @@ impl Report {
         if self.stopped_early {
             output::line("stopped before all were checked");
         }
+        if let Some(why) = &self.ended_by_error {
+            output::line(format_args!("ended before all were checked: {why}"));
+        }
+        let is_whole = !self.stopped_early && self.ended_by_error.is_none();
         match failed_images {
-            0 if *checked_images == 0 && self.stopped_early => {}
-            0 if self.stopped_early => output::line("the check passes on those that were checked"),
+            0 if *checked_images == 0 && !is_whole => {}
+            0 if !is_whole => output::line("the check passes on those that were checked"),
             0 => output::line("the check passes on all of them"),
             _ => output::line(format_args!(
                 "the check does not pass on {}",
                 exact_count(*failed_images, "image")
             )),
+        }
+        if let Some(why) = &self.not_shrunk {
+            output::line(format_args!("what was found is not shrunk: {why}"));
         }
         for (number, finding) in (1..).zip(&self.findings) {
             finding.print(number, self.findings.len());
