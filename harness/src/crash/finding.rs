@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::host::OperationKind;
 
-use crate::sim::tree::{AtStake, EntryName, Recorded, Tree, TreeChange, TreeSurvivors};
+use crate::sim::tree::{AtStake, Recorded, Tree, TreeSurvivors};
 use crate::sim::{InodeNumber, Survival};
 
 use super::checking::Checks;
 use super::command::{End, Ran};
+use super::names_then::NamesThen;
 use super::plan::Plan;
 use super::recipe::Recipe;
 
@@ -235,8 +236,8 @@ impl Finding {
     }
 }
 
-/// Tells the story of an image, with `tree` at its moment. `from` is the number of the command's
-/// first change.
+/// Tells the story of an image, with `tree` at its moment, by the names that files have then. `from`
+/// is the number of the command's first change.
 pub(super) fn tell(
     tree: &Tree,
     log: &[Recorded],
@@ -246,11 +247,8 @@ pub(super) fn tell(
 ) -> Finding {
     let at = usize::try_from(point).unwrap_or(usize::MAX).min(log.len());
     let begin = usize::try_from(from).unwrap_or(usize::MAX).min(at);
-    let names = names_of(&log[..log.len().min(at + 1)]);
-    let name = |node: InodeNumber| match names.get(&node) {
-        Some(name) => name.clone(),
-        None => format!("node {}", node.0),
-    };
+    let names = NamesThen::after(log, point);
+    let name = |node: InodeNumber| names.name(node);
     let told = |index: usize| log.get(index).map(|recorded| recorded.told(&name));
     let mut at_stake = match recipe {
         Recipe::Killed | Recipe::KilledWithin(_) => BTreeMap::new(),
@@ -304,38 +302,4 @@ fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
         fates.insert(index, fate);
     }
     fates
-}
-
-/// The last name that everything has had, by the list of changes up to a moment.
-pub(super) fn names_of(log: &[Recorded]) -> BTreeMap<InodeNumber, String> {
-    let mut known: BTreeMap<(InodeNumber, std::ffi::OsString), InodeNumber> = BTreeMap::new();
-    let mut names = BTreeMap::from([(crate::sim::tree::ROOT, ".".to_owned())]);
-    let key = |entry: &EntryName| (entry.directory, entry.name.clone());
-    let path = |names: &BTreeMap<InodeNumber, String>, entry: &EntryName| {
-        let name = entry.name.to_string_lossy();
-        match names.get(&entry.directory).map(String::as_str) {
-            None | Some(".") => name.into_owned(),
-            Some(directory) => format!("{directory}/{name}"),
-        }
-    };
-    for recorded in log {
-        match &recorded.change {
-            TreeChange::Create { name, node, .. } | TreeChange::Link { node, name } => {
-                names.insert(*node, path(&names, name));
-                known.insert(key(name), *node);
-            }
-            TreeChange::Rename { from, to, exchange } => {
-                let moved = known.remove(&key(from));
-                let other = known.remove(&key(to)).filter(|_| *exchange);
-                for (node, entry) in [(moved, to), (other, from)] {
-                    if let Some(node) = node {
-                        names.insert(node, path(&names, entry));
-                        known.insert(key(entry), node);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    names
 }

@@ -11,6 +11,7 @@
 //! - `trials`: checks one after the other, by which a finding is shrunk.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
+//! - `names_then`: the names that files have at a moment, by which its story is told.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
 //!   if it can be replaced without a loss.
 //! - `own_ids`: owners that the user namespace does not have.
@@ -24,6 +25,7 @@ mod finding;
 mod finding_file;
 mod keeping;
 mod kept_change;
+mod names_then;
 mod own_ids;
 mod place;
 mod plan;

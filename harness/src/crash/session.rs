@@ -14,10 +14,11 @@ use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 use super::cannot_crash::CannotCrash;
 use super::checking::{Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Found, Group, groups, names_of, shrink, tell};
+use super::finding::{Finding, Found, Group, groups, shrink, tell};
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
 use super::keeping::{CannotKeep, Replaceable};
 use super::kept_change::KeptChange;
+use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
 use super::place::View;
 use super::plan::{Extent, Model, Plan, Replay};
@@ -353,19 +354,18 @@ impl Session {
             .iter()
             .map(|checked| checked.planned)
             .peekable();
-        let names = names_of(&self.log);
-        let name = |node: InodeNumber| names.get(&node).cloned().unwrap_or_default();
+        let mut names = NamesThen::after(&self.log, self.from);
         let change = |point: u64| self.of_the_command().get(usize::try_from(point).ok()?);
         let mut moments: Vec<AtMoment> = Vec::new();
         for (place, planned) in plan.planned.iter().enumerate() {
             let point = planned.point.saturating_sub(self.from);
             if moments.last().is_none_or(|last| last.point != point) {
+                names.advance_to(planned.point);
+                let name = |node: InodeNumber| names.name(node);
+                let after = point.checked_sub(1).and_then(change);
                 moments.push(AtMoment {
                     point,
-                    after: point
-                        .checked_sub(1)
-                        .and_then(change)
-                        .map(|it| it.told(&name)),
+                    after: after.map(|it| it.told(&name)),
                     different: 0,
                     failed: 0,
                 });
