@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::host::OperationKind;
 
-use crate::sim::tree::{AtStake, Recorded, Tree, TreeSurvivors};
+use crate::sim::tree::{Recorded, Tree};
 use crate::sim::{InodeNumber, Survival};
 
 use super::checking::Checks;
@@ -16,9 +15,7 @@ use super::command::{End, Ran};
 use super::names_then::NamesThen;
 use super::plan::Plan;
 use super::recipe::Recipe;
-
-/// The most checks that the shrinking of one finding takes.
-const MOST_ATTEMPTS: usize = 200;
+use super::shrink::whole;
 
 /// The last changes of a command that a finding tells of, whether they were at stake or not. Of
 /// those before it tells what was at stake.
@@ -147,85 +144,6 @@ pub(super) fn groups(checks: &Checks, plan: &Plan) -> Vec<(usize, u64, Ran)> {
         }
     }
     groups
-}
-
-/// Shrinks what the crash has lost: an operation after the other survives after all, as long as the
-/// check still does not pass.
-pub(super) fn shrink(
-    check: &mut dyn FnMut(Tree) -> Option<Ran>,
-    tree: &Tree,
-    recipe: Recipe,
-    mut ran: Ran,
-    stop: &AtomicBool,
-) -> (Recipe, Ran) {
-    if matches!(recipe, Recipe::Killed | Recipe::KilledWithin(_)) {
-        return (recipe, ran);
-    }
-    let at_stake = tree.at_stake();
-    let mut survivors = whole(&at_stake, recipe.survivors(&at_stake));
-    let mut attempt = |attempted: &TreeSurvivors| {
-        let image = tree.after_power_cut(attempted).ok()?;
-        let ran = check(image)?;
-        (!ran.end.is_good() && ran.end != End::Stopped).then_some(ran)
-    };
-    let places = decisions(&survivors);
-    for place in places.into_iter().take(MOST_ATTEMPTS) {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let mut attempted = survivors.clone();
-        place.survive(&mut attempted);
-        if attempted == survivors {
-            continue;
-        }
-        if let Some(failed) = attempt(&attempted) {
-            (survivors, ran) = (attempted, failed);
-        }
-    }
-    (Recipe::Exactly(survivors), ran)
-}
-
-/// With a decision about everything.
-fn whole(at_stake: &AtStake, mut survivors: TreeSurvivors) -> TreeSurvivors {
-    for file in &at_stake.files.files {
-        let fates = survivors.files.entry(file.inode).or_default();
-        fates.resize(file.operations.len(), Survival::Lost);
-    }
-    survivors.names.resize(at_stake.names.len(), false);
-    survivors
-}
-
-/// The place of a decision.
-enum Decision {
-    File(InodeNumber, usize),
-    /// This change of names, and with it all before it.
-    Names(usize),
-}
-
-impl Decision {
-    fn survive(&self, survivors: &mut TreeSurvivors) {
-        match self {
-            Decision::File(inode, place) => {
-                let fates = survivors.files.get_mut(inode);
-                if let Some(fate) = fates.and_then(|fates| fates.get_mut(*place)) {
-                    *fate = Survival::Whole;
-                }
-            }
-            Decision::Names(place) => {
-                for kept in survivors.names.iter_mut().take(place + 1) {
-                    *kept = true;
-                }
-            }
-        }
-    }
-}
-
-fn decisions(survivors: &TreeSurvivors) -> Vec<Decision> {
-    let names = (0..survivors.names.len()).rev().map(Decision::Names);
-    let files = survivors.files.iter().flat_map(|(&inode, fates)| {
-        (0..fates.len()).map(move |place| Decision::File(inode, place))
-    });
-    names.chain(files).collect()
 }
 
 impl Finding {

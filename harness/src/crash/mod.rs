@@ -8,7 +8,7 @@
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once.
 //! - `checking`: the check of all images, by several workers at a time.
-//! - `trials`: checks one after the other, by which a finding is shrunk.
+//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
 //! - `names_then`: the names that files have at a moment, by which its story is told.
@@ -35,6 +35,7 @@ mod recipe;
 mod repeat;
 mod replacement;
 mod session;
+mod shrink;
 mod trials;
 
 pub use cannot_crash::CannotCrash;

@@ -14,7 +14,7 @@ use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 use super::cannot_crash::CannotCrash;
 use super::checking::{Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Found, Group, groups, shrink, tell};
+use super::finding::{Finding, Found, Group, groups, tell};
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
 use super::keeping::{CannotKeep, Replaceable};
 use super::kept_change::KeptChange;
@@ -24,6 +24,7 @@ use super::place::View;
 use super::plan::{Extent, Model, Plan, Replay};
 use super::recipe::Recipe;
 use super::replacement::replace;
+use super::shrink::shrink;
 use super::trials::Trials;
 
 /// The most findings that are told, each of another kind.
