@@ -335,7 +335,15 @@ fn failure(error: CannotCrash, limits: Limits) -> Failure {
         CannotCrash::Load(CannotLoad::TooMuch { what, .. }) => {
             text += &format!("; --max-{what} raises that");
         }
-        CannotCrash::Finding(BadFinding::TooMuch { .. }) => text += "; --max-bytes raises that",
+        CannotCrash::Finding(wrong) => {
+            let raises = match wrong {
+                BadFinding::TooMuch { .. } | BadFinding::TooLong { .. } => "--max-bytes",
+                BadFinding::TooManyChanges { .. } => "--max-changes",
+                BadFinding::TooManyFiles { .. } => "--max-files",
+                _ => return Failure(text),
+            };
+            text += &format!("; {raises} raises that");
+        }
         _ => {}
     }
     Failure(text)

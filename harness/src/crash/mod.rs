@@ -9,7 +9,8 @@
 //!   takes images that are byte for byte alike once.
 //! - `checking`: the check of all images, by several workers at a time.
 //! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
-//! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
+//! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
+//!   with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
 //! - `names_then`: the names that files have at a moment, by which its story is told.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
@@ -23,6 +24,7 @@ mod checking;
 mod command;
 mod finding;
 mod finding_file;
+mod finding_read;
 mod keeping;
 mod kept_change;
 mod names_then;
@@ -44,7 +46,7 @@ pub use command::{CommandLine, End, Ran};
 pub use finding::{CrashedOperation, Fate, Finding, Found, Group};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
 pub use keeping::{CannotKeep, Replaceable};
-pub use kept_change::{KeptChange, Text};
+pub use kept_change::Text;
 pub use plan::{Model, Plan, Planned};
 pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;

@@ -17,7 +17,6 @@ use super::command::{CommandLine, End, Ran, Terms, run};
 use super::finding::{Finding, Found, Group, groups, tell};
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
 use super::keeping::{CannotKeep, Replaceable};
-use super::kept_change::KeptChange;
 use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
 use super::place::View;
@@ -398,7 +397,7 @@ impl Session {
                 Recipe::KilledWithin(border) => Crash::KillWithin(*border),
                 recipe => Crash::Power(self.survivors(point, recipe)),
             },
-            changes: self.log.iter().take(most).map(KeptChange::of).collect(),
+            changes: self.log.iter().take(most).cloned().collect(),
         }
     }
 

@@ -43,7 +43,9 @@ pub(super) fn shrink(
         checks: 0,
         images: 0,
     };
-    shrinking.image = shrinking.image_of(&shrinking.survivors).map(|it| it.digest());
+    shrinking.image = shrinking
+        .image_of(&shrinking.survivors)
+        .map(|it| it.digest());
     loop {
         let fewer = shrinking.lose_fewer();
         let less = shrinking.tear_less();
@@ -92,7 +94,10 @@ fn decisions(at_stake: &AtStake) -> Vec<Decision> {
         }));
     }
     decisions.sort_by_key(|(index, _)| *index);
-    decisions.into_iter().map(|(_, decision)| decision).collect()
+    decisions
+        .into_iter()
+        .map(|(_, decision)| decision)
+        .collect()
 }
 
 impl Decision {
@@ -382,7 +387,10 @@ mod tests {
     #[test]
     fn runs_of_atoms_are_put_together() {
         assert_eq!(with_run(&[(1, 2), (4, 6)], (2, 4)), [(1, 6)]);
-        assert_eq!(with_run(&[(1, 2), (8, 9)], (4, 6)), [(1, 2), (4, 6), (8, 9)]);
+        assert_eq!(
+            with_run(&[(1, 2), (8, 9)], (4, 6)),
+            [(1, 2), (4, 6), (8, 9)]
+        );
         assert_eq!(between(&[(1, 2), (4, 6)], 6), [(0, 1), (2, 4)]);
         assert_eq!(between(&[], 2), [(0, 2)]);
     }

@@ -261,6 +261,20 @@ fn what_is_too_large_to_be_read_says_what_raises_that() {
     assert!(said.ends_with(why), "{said}");
     let done = sandbox.run(&[&repro[..], &["10"]].concat());
     assert_eq!(done.status.code(), Some(1), "{done:?}");
+    // Nor may it have more of anything else.
+    for (option, most, why) in [
+        ("--max-changes", "3", "found more than 3 changes"),
+        ("--max-files", "3", "found more than 3 files then"),
+    ] {
+        let done = sandbox.run(&[&repro[..2], &["found/finding-1.json", option, most]].concat());
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let why = format!("{why}; {option} raises that\n");
+        assert!(said.ends_with(&why), "{said}");
+    }
+    let enough = ["--max-files", "4", "--max-changes", "20"];
+    let done = sandbox.run(&[&repro[..2], &["found/finding-1.json"], &enough].concat());
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
 }
 
 /// A limit of the system bounds how many check at a time, and not what is checked.

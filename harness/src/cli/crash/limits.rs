@@ -23,7 +23,8 @@ pub(super) struct LimitArgs {
     /// The most bytes that the copy may take, and that may be written to it together, what was in
     /// DIR with it [default: 2G]
     ///
-    /// All of it is in memory. With --repro, what the finding's changes may come to.
+    /// All of it is in memory. With --repro, this and the other limits are those of what is in the
+    /// finding.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_bytes: Option<Bytes>,
 
