@@ -130,8 +130,8 @@ impl fmt::Display for End {
     }
 }
 
-/// Puts findings of one cause together; the first of each stands for them, that with the fewest
-/// operations lost if several are of one moment.
+/// Puts findings of one cause together; the first of each in the plan stands for them. What it has
+/// lost beside the cause goes when it is shrunk.
 pub(super) fn groups(checks: &Checks, plan: &Plan) -> Vec<(usize, u64, Ran)> {
     let mut known: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut groups: Vec<(usize, u64, Ran)> = Vec::new();
