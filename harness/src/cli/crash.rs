@@ -149,10 +149,10 @@ pub(super) struct Args {
 
     /// Make DIR what the command has made of it, when it has ended
     ///
-    /// DIR stays as it is if the command fails, the check does not pass without a crash, a signal
-    /// ends the run, or somebody else has changed DIR meanwhile. What would be lost is refused
-    /// before anything runs: mounts beneath DIR, FIFOs, sockets, devices, extended attributes and
-    /// hard links to names outside.
+    /// DIR stays as it is if the command fails, the check does not pass without a crash, a finding
+    /// or the page cannot be written, a signal ends the run, or somebody else has changed DIR
+    /// meanwhile. What would be lost is refused before anything runs: mounts beneath DIR, FIFOs,
+    /// sockets, devices, extended attributes and hard links to names outside.
     #[arg(long)]
     keep: bool,
 
@@ -210,22 +210,80 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(wrong) = args.wrong_together(&options.directory) {
         return Ok(wrong_usage(wrong));
     }
-    let most = options.limits.nodes;
+    let limits = options.limits;
     let kept = args
         .keep
-        .then(|| Replaceable::look(&options.directory, most));
+        .then(|| Replaceable::look(&options.directory, limits.nodes));
     let kept = kept.transpose().map_err(Failure::operation)?;
-    if let Some(directory) = &args.out {
-        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
-    }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let interrupt = Interrupt::catch();
+    let (session, told) = crash_and_tell(options, args, &interrupt);
+    if let (Some(kept), Some(named)) = (&kept, &args.dir) {
+        match (&session, why_it_stays(session.as_ref(), &told)) {
+            (Some(session), None) => session
+                .keep(kept, interrupt.stop())
+                .map_err(|error| failure(error, limits))?,
+            (_, why) => {
+                let (place, why) = (shown(named), why.unwrap_or("nothing has run"));
+                output::remark(format_args!("{place}: it stays as it was: {why}"));
+            }
+        }
+    }
+    let is_good = told?;
+    Ok(match (interrupt::signal(), is_good) {
+        (Some(signal), _) => Verdict::EndedBySignal(signal),
+        (None, true) => Verdict::Good,
+        (None, false) => Verdict::ViolationFound,
+    })
+}
+
+/// Why the real directory is not to become what the command has made of it, whatever the way out.
+fn why_it_stays(
+    session: Option<&Session>,
+    told: &Result<bool, Failure>,
+) -> Option<&'static str> {
+    match (interrupt::signal(), told, session) {
+        (Some(_), ..) => Some("a signal has ended the run"),
+        // What has failed is said after it.
+        (None, Err(_), _) => Some("the run has failed"),
+        (None, Ok(_), session) => session.and_then(Session::why_not_kept),
+    }
+}
+
+/// Runs the command, crashes it, and tells what came of that. The run, if there was one, and
+/// whether nothing was found.
+fn crash_and_tell(
+    options: Options,
+    args: &Args,
+    interrupt: &Interrupt,
+) -> (Option<Session>, Result<bool, Failure>) {
     let limits = options.limits;
-    let failure = |error| failure(error, limits);
-    let session = Session::run(options, interrupt.stop()).map_err(failure)?;
-    let mut remarks = remarks(&session);
+    let begin = || -> Result<(PageFile<'_>, Session), Failure> {
+        if let Some(directory) = &args.out {
+            std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
+        }
+        let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+        let session = Session::run(options, interrupt.stop());
+        Ok((page, session.map_err(|error| failure(error, limits))?))
+    };
+    match begin() {
+        Ok((page, session)) => {
+            let told = crash_session(&session, args, interrupt, page);
+            (Some(session), told)
+        }
+        Err(failure) => (None, Err(failure)),
+    }
+}
+
+/// Crashes a run, and tells what came of it: whether nothing was found.
+fn crash_session(
+    session: &Session,
+    args: &Args,
+    interrupt: &Interrupt,
+    page: PageFile<'_>,
+) -> Result<bool, Failure> {
+    let mut remarks = remarks(session);
     remarks.iter().for_each(output::remark);
-    let (report, failure_in_it) = crash(&session, args, &interrupt);
+    let (report, failure) = crash(session, args, interrupt);
     let of_the_checks: Vec<String> = report.reached_by_checks().map(Reached::told).collect();
     of_the_checks.iter().for_each(output::remark);
     remarks.extend(of_the_checks);
@@ -234,24 +292,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         false => report.print(),
     }
     page.write(|| Ok(report.page(&remarks)))?;
-    if let Some(failure) = failure_in_it {
-        return Err(failure);
-    }
-    if let (Some(kept), Some(named)) = (&kept, &args.dir) {
-        let interrupted = interrupt::signal().map(|_| "a signal has ended the run");
-        match interrupted.or(session.why_not_kept()) {
-            None => session.keep(kept, interrupt.stop()).map_err(failure)?,
-            Some(why) => {
-                let place = shown(named);
-                output::remark(format_args!("{place}: it stays as it was: {why}"));
-            }
-        }
-    }
-    Ok(match (interrupt::signal(), report.is_good()) {
-        (Some(signal), _) => Verdict::EndedBySignal(signal),
-        (None, true) => Verdict::Good,
-        (None, false) => Verdict::ViolationFound,
-    })
+    failure.map_or(Ok(report.is_good()), Err)
 }
 
 /// The report, and what has kept it from being whole.
