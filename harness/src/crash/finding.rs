@@ -6,9 +6,10 @@ use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 
 use driver::host::OperationKind;
+use driver::units::FileRange;
 
 use crate::sim::tree::{Recorded, Tree};
-use crate::sim::{InodeNumber, Survival};
+use crate::sim::{Assumptions, InodeNumber, Survival};
 
 use super::checking::Checks;
 use super::command::{End, Ran};
@@ -30,8 +31,27 @@ pub enum Fate {
     Survived,
     /// It was lost.
     Lost,
-    /// A number of its parts survived, of how many.
-    Torn(u64, u64),
+    /// A part of it survived.
+    Torn(Part),
+}
+
+/// How much of something was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// So much.
+    pub done: u64,
+    /// Of this much.
+    pub of: u64,
+    /// Bytes. A new length has none, and survives in parts.
+    pub unit: &'static str,
+}
+
+/// As in `512 of 4096 bytes`.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Part { done, of, unit } = self;
+        write!(f, "{done} of {of} {unit}")
+    }
 }
 
 /// An operation of the command before the crash.
@@ -60,6 +80,8 @@ pub struct Finding {
     pub operations: Vec<CrashedOperation>,
     /// How many changes come before these, or between them, that were not at stake.
     pub left_out: u64,
+    /// How much of that one was done, where a kill has cut it short.
+    pub cut_short: Option<Part>,
     /// What the crash leaves.
     pub recipe: Recipe,
     /// What the check did.
@@ -160,6 +182,7 @@ pub(super) fn tell(
     tree: &Tree,
     log: &[Recorded],
     (from, point): (u64, u64),
+    assumptions: &Assumptions,
     recipe: Recipe,
     ran: Ran,
 ) -> Finding {
@@ -170,7 +193,7 @@ pub(super) fn tell(
     let told = |index: usize| log.get(index).map(|recorded| recorded.told(&name));
     let mut at_stake = match recipe {
         Recipe::Killed | Recipe::KilledWithin(_) => BTreeMap::new(),
-        _ => fates(tree, &recipe),
+        _ => fates(tree, assumptions, &recipe),
     };
     let mut operations = Vec::new();
     for (index, recorded) in (from..).zip(&log[begin..at]) {
@@ -189,6 +212,13 @@ pub(super) fn tell(
         point: point.saturating_sub(from),
         after: at.checked_sub(1).filter(|_| at > begin).and_then(told),
         before: told(at),
+        cut_short: match recipe {
+            Recipe::KilledWithin(border) => {
+                let range = log.get(at).and_then(|next| next.change.range());
+                range.map(|range| part(range, &[(0, border)], assumptions.unit_of_a_kill()))
+            }
+            _ => None,
+        },
         left_out: (at - begin - operations.len()) as u64,
         operations,
         recipe,
@@ -197,7 +227,7 @@ pub(super) fn tell(
 }
 
 /// What became of each operation at stake, by its number.
-fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
+fn fates(tree: &Tree, assumptions: &Assumptions, recipe: &Recipe) -> BTreeMap<u64, Fate> {
     let at_stake = tree.at_stake();
     let survivors = whole(&at_stake, recipe.survivors(&at_stake));
     let mut fates = BTreeMap::new();
@@ -207,10 +237,14 @@ fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
             let fate = match survival {
                 Survival::Whole => Fate::Survived,
                 Survival::Lost => Fate::Lost,
-                Survival::Torn(runs) => {
-                    let kept = runs.iter().map(|(from, to)| to - from).sum();
-                    Fate::Torn(kept, operation.atoms)
+                Survival::Torn(runs) if operation.range.len.0 > 0 => {
+                    Fate::Torn(part(operation.range, runs, assumptions.unit()))
                 }
+                Survival::Torn(runs) => Fate::Torn(Part {
+                    done: runs.iter().map(|(from, to)| to - from).sum(),
+                    of: operation.atoms,
+                    unit: "parts",
+                }),
             };
             fates.insert(operation.index, fate);
         }
@@ -220,4 +254,39 @@ fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
         fates.insert(index, fate);
     }
     fates
+}
+
+/// What these runs of units have of a range of bytes, counted from the unit in which that begins.
+fn part(range: FileRange, runs: &[(u64, u64)], unit: u64) -> Part {
+    let (start, end) = (range.start.0, range.end().0);
+    let at = |number: u64| {
+        let at = (start / unit).saturating_add(number).saturating_mul(unit);
+        at.clamp(start, end)
+    };
+    Part {
+        done: runs.iter().map(|&(from, to)| at(to) - at(from)).sum(),
+        of: range.len.0,
+        unit: "bytes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::units::{Bytes, FileOffset};
+
+    use super::*;
+
+    /// Units are those of the file, and not of what is written.
+    #[test]
+    fn a_part_is_told_in_bytes_whatever_the_unit() {
+        let told = |start, len, runs: &[(u64, u64)], unit| {
+            let range = FileRange::new(FileOffset(start), Bytes(len));
+            part(range, runs, unit).to_string()
+        };
+        assert_eq!(told(0, 4096, &[(0, 2)], 512), "1024 of 4096 bytes");
+        assert_eq!(told(500, 600, &[(0, 1), (2, 3)], 512), "88 of 600 bytes");
+        assert_eq!(told(8, 16, &[(1, 2)], 8), "8 of 16 bytes");
+        assert_eq!(told(4096, 8192, &[(0, 1)], 4096), "4096 of 8192 bytes");
+        assert_eq!(told(0, 512, &[], 512), "0 of 512 bytes");
+    }
 }

@@ -167,7 +167,8 @@ impl FindingFile {
     /// The story of the crash, of which the check has said this, with the directory of its moment.
     pub(super) fn told(&self, tree: &Tree, ran: Ran) -> Finding {
         let point = (self.begin, self.point);
-        tell(tree, &self.changes, point, self.recipe(), ran)
+        let recipe = self.recipe();
+        tell(tree, &self.changes, point, &self.assumptions, recipe, ran)
     }
 
     /// The directory when the crash came.

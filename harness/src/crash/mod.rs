@@ -43,7 +43,7 @@ mod trials;
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
-pub use finding::{CrashedOperation, Fate, Finding, Found, Group};
+pub use finding::{CrashedOperation, Fate, Finding, Found, Group, Part};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
 pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::Text;

@@ -340,7 +340,8 @@ impl Session {
                 continue;
             }
             let point = (self.from, planned.point);
-            let finding = tell(&replay.tree, &self.log, point, recipe, ran);
+            let assumptions = &self.options.assumptions;
+            let finding = tell(&replay.tree, &self.log, point, assumptions, recipe, ran);
             found.told.push(Group { finding, images });
         }
         found.not_shrunk = trials.cannot();

@@ -287,10 +287,9 @@ fn tell(page: &mut Page, finding: &Finding) {
         false => "the power is cut",
     };
     line(page, "crash", "CRASH", crash);
-    match (&finding.before, &finding.recipe) {
-        (Some(before), Recipe::KilledWithin(border)) => {
-            let done = counted(*border, "page");
-            let what = format!("in the middle of: {before}, of which {done} were done");
+    match (&finding.before, finding.cut_short) {
+        (Some(before), Some(part)) => {
+            let what = format!("in the middle of: {before}, of which {part} were done");
             line(page, "remark", "", &what);
         }
         (Some(before), _) => line(page, "remark", "", &format!("before: {before}")),
@@ -318,7 +317,7 @@ fn class_and_tag(operation: &CrashedOperation) -> (&'static str, String) {
     use OperationKind::{SyncData, SyncDirectory};
     match operation.fate {
         Fate::Lost => ("host fate lost", "LOST".to_owned()),
-        Fate::Torn(kept, all) => ("host fate lost", format!("TORN, {kept} of {all}")),
+        Fate::Torn(part) => ("host fate lost", format!("TORN, {part}")),
         Fate::Survived => ("host fate kept", "survived".to_owned()),
         Fate::Safe if matches!(operation.kind, SyncData | SyncDirectory) => {
             ("host changes", "sync".to_owned())

@@ -6,7 +6,7 @@ use driver::exact_count;
 use serde::{Serialize, Serializer};
 
 use crate::crash::{
-    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Plan, Ran, Recipe, Session,
+    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Part, Plan, Ran, Session,
 };
 use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
 use crate::sim::{FaultRule, RuleMet};
@@ -127,9 +127,11 @@ struct FindingReport {
     before: Option<String>,
     /// What was not synced.
     unsynced: Vec<Unsynced>,
-    /// Of the write that came next, a kill has left what lies before this border of its pages.
+    /// Of the write that came next, a kill has left so many of the first bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    killed_at_border: Option<u64>,
+    bytes_before_kill: Option<u64>,
+    #[serde(skip)]
+    cut_short: Option<Part>,
     check: Checked,
     /// Where it was written to.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
@@ -393,7 +395,7 @@ impl FindingReport {
                 Fate::Safe => "safe".to_owned(),
                 Fate::Survived => "survived".to_owned(),
                 Fate::Lost => "lost".to_owned(),
-                Fate::Torn(kept, all) => format!("torn: {kept} of {all} sectors survived"),
+                Fate::Torn(part) => format!("torn: {part} survived"),
             },
         });
         FindingReport {
@@ -402,10 +404,8 @@ impl FindingReport {
             after: finding.after.clone(),
             before: finding.before.clone(),
             unsynced: unsynced.collect(),
-            killed_at_border: match finding.recipe {
-                Recipe::KilledWithin(border) => Some(border),
-                _ => None,
-            },
+            bytes_before_kill: finding.cut_short.map(|part| part.done),
+            cut_short: finding.cut_short,
             check: Checked::of(&finding.ran),
             file,
             not_written,
@@ -443,10 +443,9 @@ impl FindingReport {
                 self.changes_before.saturating_sub(1)
             )),
         }
-        match (&self.before, self.killed_at_border) {
-            (Some(before), Some(border)) => output::line(format_args!(
-                "  in the middle of: {before}, of which {} were done",
-                exact_count(border, "page")
+        match (&self.before, self.cut_short) {
+            (Some(before), Some(part)) => output::line(format_args!(
+                "  in the middle of: {before}, of which {part} were done"
             )),
             (Some(before), None) => output::line(format_args!("  before: {before}")),
             (None, _) => output::line("  when the command had ended"),
