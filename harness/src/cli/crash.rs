@@ -4,6 +4,7 @@ mod idle_rules;
 mod limits;
 mod report;
 mod repro;
+mod weaken;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -21,7 +22,7 @@ use crate::mount::{Limits, parse_fault_rule};
 use crate::sim::tree::load::CannotLoad;
 use crate::sim::{Assumptions, FaultRule};
 
-use super::fuzz::{Weakening, parse_duration};
+use super::fuzz::parse_duration;
 use super::interrupt::{self, Interrupt};
 use super::output_file::{OutputFile, not_created};
 use super::page::PageFile;
@@ -30,6 +31,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 use idle_rules::idle_rules;
 use limits::{LimitArgs, Reached};
 use report::{Kept, Report};
+use weaken::OfADirectory;
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
 ///
@@ -72,7 +74,7 @@ pub(super) struct Args {
 
     /// Assume less of the disk; may be repeated
     #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
-    weaken: Vec<Weakening>,
+    weaken: Vec<OfADirectory>,
 
     /// Let an operation of COMMAND fail, by a rule in JSON; may be repeated
     ///
