@@ -239,10 +239,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 }
 
 /// Why the real directory is not to become what the command has made of it, whatever the way out.
-fn why_it_stays(
-    session: Option<&Session>,
-    told: &Result<bool, Failure>,
-) -> Option<&'static str> {
+fn why_it_stays(session: Option<&Session>, told: &Result<bool, Failure>) -> Option<&'static str> {
     match (interrupt::signal(), told, session) {
         (Some(_), ..) => Some("a signal has ended the run"),
         // What has failed is said after it.
