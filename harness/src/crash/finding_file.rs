@@ -12,9 +12,10 @@ use crate::sim::tree::{EntryName, NodeKind, Recorded, Tree, TreeChange, TreeSurv
 use crate::sim::{Assumptions, InodeNumber};
 
 use super::command::Ran;
-use super::finding::{Finding, tell};
+use super::finding::Finding;
 use super::kept_change::{KeptChange, Text};
 use super::recipe::Recipe;
+use super::story::tell;
 
 /// What the file says first.
 pub const FORMAT: &str = "ubdlab crash finding 1";

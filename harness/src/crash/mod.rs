@@ -11,7 +11,8 @@
 //! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
 //! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
 //!   with one again.
-//! - `finding`: images that do not pass, with those of the same cause together, and their story.
+//! - `finding`: an image that does not pass; `groups`: those of the same cause together; `story`:
+//!   what the command did before, and what became of it.
 //! - `names_then`: the names that files have at a moment, by which its story is told.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
 //!   if it can be replaced without a loss.
@@ -25,6 +26,7 @@ mod command;
 mod finding;
 mod finding_file;
 mod finding_read;
+mod groups;
 mod keeping;
 mod kept_change;
 mod names_then;
@@ -38,13 +40,15 @@ mod repeat;
 mod replacement;
 mod session;
 mod shrink;
+mod story;
 mod trials;
 
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
-pub use finding::{CrashedOperation, Fate, Finding, Found, Group, Part};
+pub use finding::{CrashedOperation, Fate, Finding, Part};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub use groups::{Found, Group};
 pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::Text;
 pub use plan::{Model, Plan, Planned};

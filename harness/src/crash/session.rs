@@ -14,8 +14,9 @@ use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 use super::cannot_crash::CannotCrash;
 use super::checking::{Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Found, Group, groups, tell};
+use super::finding::Finding;
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
+use super::groups::{Found, Group, groups};
 use super::keeping::{CannotKeep, Replaceable};
 use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
@@ -24,6 +25,7 @@ use super::plan::{Extent, Model, Plan, Replay};
 use super::recipe::Recipe;
 use super::replacement::replace;
 use super::shrink::shrink;
+use super::story::tell;
 use super::trials::Trials;
 
 /// The most findings that are told, each of another kind.
