@@ -40,6 +40,7 @@ pub mod kernel;
 mod locked;
 pub mod mount;
 mod mountpoint;
+mod open_files;
 mod open_flags;
 pub mod oracle;
 pub mod plain_format;

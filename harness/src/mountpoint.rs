@@ -64,15 +64,84 @@ fn left_over(directory: &Path) -> String {
     )
 }
 
+/// Why the kernel's end cannot be opened. Everybody who mounts has to do that, and the helper does
+/// not say so.
+fn why_not_opened() -> Option<io::Error> {
+    File::options().read(true).write(true).open(DEVICE).err()
+}
+
+/// What there has to be for a mount, where an error says that it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The kernel's FUSE.
+    Fuse,
+    /// The right to mount.
+    Right,
+    /// Room for one more namespace.
+    Namespace,
+}
+
+impl Missing {
+    /// For a mount that has failed like this.
+    pub(crate) fn for_a_mount(error: &io::Error) -> Option<Missing> {
+        let Some(of_the_device) = why_not_opened() else {
+            return Missing::for_a_namespace(error).filter(|it| *it == Missing::Right);
+        };
+        match Errno::from_io_error(&of_the_device)? {
+            Errno::NOENT | Errno::NODEV | Errno::NXIO => Some(Missing::Fuse),
+            Errno::PERM | Errno::ACCESS => Some(Missing::Right),
+            _ => None,
+        }
+    }
+
+    /// For a namespace that could not be made because of this.
+    pub(crate) fn for_a_namespace(error: &io::Error) -> Option<Missing> {
+        match Errno::from_io_error(error)? {
+            Errno::PERM | Errno::ACCESS => Some(Missing::Right),
+            Errno::NOSPC | Errno::USERS => Some(Missing::Namespace),
+            _ => None,
+        }
+    }
+
+    /// What a message of the failure ends with.
+    pub(crate) fn way_out(self) -> &'static str {
+        match self {
+            Missing::Fuse => "; it takes the kernel's FUSE (modprobe fuse)",
+            Missing::Right => {
+                "; it takes root, or `unshare --user --map-root-user --mount` before the command"
+            }
+            Missing::Namespace => "; /proc/sys/user says how many namespaces there may be",
+        }
+    }
+}
+
 /// What is said of a failure to mount.
 pub(crate) fn why_not(error: &io::Error) -> String {
-    // Everybody who mounts has to open it, and the helper does not say so.
-    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
+    if let Some(error) = why_not_opened() {
         return format!("{DEVICE}: {}", system_words(error));
     }
     let words = system_words(error);
     match rustix::process::geteuid().is_root() {
         true => words,
         false => format!("{}: without root it takes {HELPER}", words.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_where_an_error_says_so() {
+        for (errno, missing) in [
+            (Errno::PERM, Some(Missing::Right)),
+            (Errno::ACCESS, Some(Missing::Right)),
+            (Errno::NOSPC, Some(Missing::Namespace)),
+            (Errno::MFILE, None),
+            (Errno::NOMEM, None),
+        ] {
+            let found = Missing::for_a_namespace(&errno.into());
+            assert_eq!(found, missing, "{errno}");
+        }
     }
 }

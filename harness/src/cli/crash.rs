@@ -4,6 +4,7 @@ mod idle_rules;
 mod limits;
 mod report;
 mod repro;
+mod weaken;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -21,7 +22,7 @@ use crate::mount::{Limits, parse_fault_rule};
 use crate::sim::tree::load::CannotLoad;
 use crate::sim::{Assumptions, FaultRule};
 
-use super::fuzz::{Weakening, parse_duration};
+use super::fuzz::parse_duration;
 use super::interrupt::{self, Interrupt};
 use super::output_file::{OutputFile, not_created};
 use super::own_files::OwnFiles;
@@ -31,6 +32,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 use idle_rules::idle_rules;
 use limits::{LimitArgs, Reached};
 use report::{Kept, Report};
+use weaken::OfADirectory;
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
 ///
@@ -73,7 +75,7 @@ pub(super) struct Args {
 
     /// Assume less of the disk; may be repeated
     #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
-    weaken: Vec<Weakening>,
+    weaken: Vec<OfADirectory>,
 
     /// Let an operation of COMMAND fail, by a rule in JSON; may be repeated
     ///
@@ -150,10 +152,10 @@ pub(super) struct Args {
 
     /// Make DIR what the command has made of it, when it has ended
     ///
-    /// DIR stays as it is if the command fails, the check does not pass without a crash, a signal
-    /// ends the run, or somebody else has changed DIR meanwhile. What would be lost is refused
-    /// before anything runs: mounts beneath DIR, FIFOs, sockets, devices, extended attributes and
-    /// hard links to names outside.
+    /// DIR stays as it is if the command fails, the check does not pass without a crash, a finding
+    /// or the page cannot be written, a signal ends the run, or somebody else has changed DIR
+    /// meanwhile. What would be lost is refused before anything runs: mounts beneath DIR, FIFOs,
+    /// sockets, devices, extended attributes and hard links to names outside.
     #[arg(long)]
     keep: bool,
 
@@ -218,22 +220,79 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(wrong) = args.wrong_together(&options.directory) {
         return Ok(wrong_usage(wrong));
     }
-    let most = options.limits.nodes;
+    let limits = options.limits;
     let kept = args
         .keep
-        .then(|| Replaceable::look(&options.directory, most));
+        .then(|| Replaceable::look(&options.directory, limits.nodes));
     let kept = kept.transpose().map_err(Failure::operation)?;
-    if let Some(directory) = &args.out {
-        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
-    }
-    let page = PageFile::begin(args.report.as_deref(), None)?;
     let interrupt = Interrupt::catch();
+    let (session, told) = crash_and_tell(options, args, &own, &interrupt);
+    if let (Some(kept), Some(named)) = (&kept, &args.dir) {
+        match (&session, why_it_stays(session.as_ref(), &told)) {
+            (Some(session), None) => session
+                .keep(kept, interrupt.stop())
+                .map_err(|error| failure(error, limits))?,
+            (_, why) => {
+                let (place, why) = (shown(named), why.unwrap_or("nothing has run"));
+                output::remark(format_args!("{place}: it stays as it was: {why}"));
+            }
+        }
+    }
+    let is_good = told?;
+    Ok(match (interrupt::signal(), is_good) {
+        (Some(signal), _) => Verdict::EndedBySignal(signal),
+        (None, true) => Verdict::Good,
+        (None, false) => Verdict::ViolationFound,
+    })
+}
+
+/// Why the real directory is not to become what the command has made of it, whatever the way out.
+fn why_it_stays(session: Option<&Session>, told: &Result<bool, Failure>) -> Option<&'static str> {
+    match (interrupt::signal(), told, session) {
+        (Some(_), ..) => Some("a signal has ended the run"),
+        // What has failed is said after it.
+        (None, Err(_), _) => Some("the run has failed"),
+        (None, Ok(_), session) => session.and_then(Session::why_not_kept),
+    }
+}
+
+/// Runs the command, crashes it, and tells what came of that. The run, if there was one, and
+/// whether nothing was found.
+fn crash_and_tell(
+    options: Options,
+    args: &Args,
+    own: &OwnFiles,
+    interrupt: &Interrupt,
+) -> (Option<Session>, Result<bool, Failure>) {
     let limits = options.limits;
-    let failure = |error| failure(error, limits);
-    let session = Session::run(options, interrupt.stop()).map_err(failure)?;
-    let mut remarks = remarks(&session);
+    let begin = || -> Result<(PageFile<'_>, Session), Failure> {
+        if let Some(directory) = &args.out {
+            std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
+        }
+        let page = PageFile::begin(args.report.as_deref(), None)?;
+        let session = Session::run(options, interrupt.stop());
+        Ok((page, session.map_err(|error| failure(error, limits))?))
+    };
+    match begin() {
+        Ok((page, session)) => {
+            let told = crash_session(&session, args, own, interrupt, page);
+            (Some(session), told)
+        }
+        Err(failure) => (None, Err(failure)),
+    }
+}
+
+/// Crashes a run, and tells what came of it: whether nothing was found.
+fn crash_session(
+    session: &Session,
+    args: &Args,
+    own: &OwnFiles,
+    interrupt: &Interrupt,
+    page: PageFile<'_>,
+) -> Result<bool, Failure> {
+    let mut remarks = remarks(session);
     remarks.iter().for_each(output::remark);
-    let (report, written) = crash(&session, args, &own, &interrupt)?;
+    let (report, failure) = crash(session, args, own, interrupt);
     let of_the_checks: Vec<String> = report.reached_by_checks().map(Reached::told).collect();
     of_the_checks.iter().for_each(output::remark);
     remarks.extend(of_the_checks);
@@ -242,34 +301,18 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         false => report.print(),
     }
     page.write(|| Ok(report.page(&remarks)))?;
-    written?;
-    if let (Some(kept), Some(named)) = (&kept, &args.dir) {
-        let interrupted = interrupt::signal().map(|_| "a signal has ended the run");
-        match interrupted.or(session.why_not_kept()) {
-            None => session.keep(kept, interrupt.stop()).map_err(failure)?,
-            Some(why) => {
-                let place = shown(named);
-                output::remark(format_args!("{place}: it stays as it was: {why}"));
-            }
-        }
-    }
-    Ok(match (interrupt::signal(), report.is_good()) {
-        (Some(signal), _) => Verdict::EndedBySignal(signal),
-        (None, true) => Verdict::Good,
-        (None, false) => Verdict::ViolationFound,
-    })
+    failure.map_or(Ok(report.is_good()), Err)
 }
 
-/// The report, and whether the findings could be written.
+/// The report, and what has kept it from being whole.
 fn crash(
     session: &Session,
     args: &Args,
     own: &OwnFiles,
     interrupt: &Interrupt,
-) -> Result<(Report, Result<(), Failure>), Failure> {
-    let failure = |error| failure(error, session.limits());
+) -> (Report, Option<Failure>) {
     if !session.at_the_end.end.is_good() {
-        return Ok((Report::of_a_bad_end(session, args), Ok(())));
+        return (Report::of_a_bad_end(session, args), None);
     }
     let planning = bar("planning", "moments");
     let plan = session.plan(interrupt.stop(), &|done, of| {
@@ -282,9 +325,7 @@ fn crash(
     let progress = |done| bar.set_position(done);
     let checks = session.check(&plan, interrupt.stop(), &progress);
     interrupt::clear_bar();
-    let checks = checks.map_err(failure)?;
     let found = session.found(&checks, &plan, interrupt.stop());
-    let found = found.map_err(failure)?;
     let write = |(number, group)| match &args.out {
         None => Kept::NotAskedFor,
         Some(directory) => {
@@ -298,10 +339,12 @@ fn crash(
     };
     // Where there is no space for one there may be for another.
     let kept: Vec<Kept> = (1..).zip(&found.told).map(write).collect();
-    let first_failure = kept.iter().find_map(Kept::why_not);
-    let written = first_failure.map_or(Ok(()), |why| Err(Failure(why.to_owned())));
-    let report = Report::of(session, args, &plan, &checks, found, kept);
-    Ok((report, written))
+    let not_written = kept.iter().find_map(Kept::why_not);
+    let in_the_checks = checks.ended_by.as_deref().or(found.not_shrunk.as_deref());
+    let failure = in_the_checks.or(not_written);
+    let failure = failure.map(|why| Failure(why.to_owned()));
+    let report = Report::of(session, args, &plan, checks, found, kept);
+    (report, failure)
 }
 
 /// Whether a file at this path below the directory of findings could be one.
@@ -361,7 +404,15 @@ fn failure(error: CannotCrash, limits: Limits) -> Failure {
         CannotCrash::Load(CannotLoad::TooMuch { what, .. }) => {
             text += &format!("; --max-{what} raises that");
         }
-        CannotCrash::Finding(BadFinding::TooMuch { .. }) => text += "; --max-bytes raises that",
+        CannotCrash::Finding(wrong) => {
+            let raises = match wrong {
+                BadFinding::TooMuch { .. } | BadFinding::TooLong { .. } => "--max-bytes",
+                BadFinding::TooManyChanges { .. } => "--max-changes",
+                BadFinding::TooManyFiles { .. } => "--max-files",
+                _ => return Failure(text),
+            };
+            text += &format!("; {raises} raises that");
+        }
         _ => {}
     }
     Failure(text)

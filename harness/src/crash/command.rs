@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,6 +113,21 @@ impl End {
     /// Whether it ended as it should.
     pub fn is_good(self) -> bool {
         matches!(self, End::Exited(status) if status.success())
+    }
+}
+
+/// As it ends a sentence about a check.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => write!(f, "ended with status {code}"),
+                (None, Some(signal)) => write!(f, "was ended by signal {signal}"),
+                (None, None) => f.write_str("ended"),
+            },
+            End::TimedOut => f.write_str("took too long and was killed"),
+            End::Stopped => f.write_str("was stopped"),
+        }
     }
 }
 

@@ -1,27 +1,12 @@
-//! What was found: images that do not pass the check, those that say the same together, and of each
-//! kind one with its story, shrunk to the fewest lost operations.
+//! What was found: an image that does not pass the check, with what was done before the crash and
+//! what became of it.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::Ordering;
 
 use driver::host::OperationKind;
 
-use crate::sim::tree::{AtStake, EntryName, Recorded, Tree, TreeChange, TreeSurvivors};
-use crate::sim::{InodeNumber, Survival};
-
-use super::checking::{Bench, Checks};
-use super::command::{End, Ran};
-use super::plan::Plan;
+use super::command::Ran;
 use super::recipe::Recipe;
-
-/// The most checks that the shrinking of one finding takes.
-const MOST_ATTEMPTS: usize = 200;
-
-/// The last changes of a command that a finding tells of, whether they were at stake or not. Of
-/// those before it tells what was at stake.
-const MOST_SAFE: u64 = 200;
 
 /// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +17,27 @@ pub enum Fate {
     Survived,
     /// It was lost.
     Lost,
-    /// A number of its parts survived, of how many.
-    Torn(u64, u64),
+    /// A part of it survived.
+    Torn(Part),
+}
+
+/// How much of something was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// So much.
+    pub done: u64,
+    /// Of this much.
+    pub of: u64,
+    /// Bytes. A new length has none, and survives in parts.
+    pub unit: &'static str,
+}
+
+/// As in `512 of 4096 bytes`.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Part { done, of, unit } = self;
+        write!(f, "{done} of {of} {unit}")
+    }
 }
 
 /// An operation of the command before the crash.
@@ -62,167 +66,12 @@ pub struct Finding {
     pub operations: Vec<CrashedOperation>,
     /// How many changes come before these, or between them, that were not at stake.
     pub left_out: u64,
+    /// How much of that one was done, where a kill has cut it short.
+    pub cut_short: Option<Part>,
     /// What the crash leaves.
     pub recipe: Recipe,
     /// What the check did.
     pub ran: Ran,
-}
-
-/// Images that do not pass in the same way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// One of them.
-    pub finding: Finding,
-    /// How many there are.
-    pub images: u64,
-}
-
-/// All that was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Of each kind one, in the order of the run.
-    pub told: Vec<Group>,
-    /// How many kinds are not told. Some of them may be of one cause, or of one that is told:
-    /// shrinking would show it.
-    pub untold_kinds: u64,
-    /// The images of these.
-    pub untold_images: u64,
-}
-
-impl Found {
-    /// Whether this is told already; then it counts for the finding that does.
-    pub(super) fn has(&mut self, ran: &Ran, images: u64) -> bool {
-        let by = signature(ran);
-        let known = self
-            .told
-            .iter_mut()
-            .find(|it| signature(&it.finding.ran) == by);
-        known.map(|it| it.images += images).is_some()
-    }
-}
-
-/// By what findings of one cause are known: how the check ended, and what it said but for numbers.
-fn signature(ran: &Ran) -> (String, String) {
-    let said = String::from_utf8_lossy(&ran.said);
-    let mut words = String::new();
-    for character in said.chars().take(1000) {
-        match character.is_ascii_digit() {
-            false => words.push(character),
-            true if words.ends_with('0') => {}
-            true => words.push('0'),
-        }
-    }
-    (ran.end.to_string(), words)
-}
-
-/// As it ends a sentence about a check.
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            End::Exited(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => write!(f, "ended with status {code}"),
-                (None, Some(signal)) => write!(f, "was ended by signal {signal}"),
-                (None, None) => f.write_str("ended"),
-            },
-            End::TimedOut => f.write_str("took too long and was killed"),
-            End::Stopped => f.write_str("was stopped"),
-        }
-    }
-}
-
-/// Puts findings of one cause together; the first of each stands for them, that with the fewest
-/// operations lost if several are of one moment.
-pub(super) fn groups(checks: &Checks, plan: &Plan) -> Vec<(usize, u64, Ran)> {
-    let mut known: BTreeMap<(String, String), usize> = BTreeMap::new();
-    let mut groups: Vec<(usize, u64, Ran)> = Vec::new();
-    for checked in &checks.failed {
-        let alike = plan.planned.get(checked.planned).map_or(1, |it| it.alike);
-        let group = *known.entry(signature(&checked.ran)).or_insert(groups.len());
-        match groups.get_mut(group) {
-            Some((_, images, _)) => *images += alike,
-            None => groups.push((checked.planned, alike, checked.ran.clone())),
-        }
-    }
-    groups
-}
-
-/// Shrinks what the crash has lost: an operation after the other survives after all, as long as the
-/// check still does not pass.
-pub(super) fn shrink(
-    bench: &mut Bench<'_>,
-    tree: &Tree,
-    recipe: Recipe,
-    mut ran: Ran,
-) -> (Recipe, Ran) {
-    if matches!(recipe, Recipe::Killed | Recipe::KilledWithin(_)) {
-        return (recipe, ran);
-    }
-    let at_stake = tree.at_stake();
-    let mut survivors = whole(&at_stake, recipe.survivors(&at_stake));
-    let stop = bench.stop();
-    let mut attempt = |attempted: &TreeSurvivors| {
-        let image = tree.after_power_cut(attempted).ok()?;
-        let ran = bench.check(image).ok()?;
-        (!ran.end.is_good() && ran.end != End::Stopped).then_some(ran)
-    };
-    let places = decisions(&survivors);
-    for place in places.into_iter().take(MOST_ATTEMPTS) {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let mut attempted = survivors.clone();
-        place.survive(&mut attempted);
-        if attempted == survivors {
-            continue;
-        }
-        if let Some(failed) = attempt(&attempted) {
-            (survivors, ran) = (attempted, failed);
-        }
-    }
-    (Recipe::Exactly(survivors), ran)
-}
-
-/// With a decision about everything.
-fn whole(at_stake: &AtStake, mut survivors: TreeSurvivors) -> TreeSurvivors {
-    for file in &at_stake.files.files {
-        let fates = survivors.files.entry(file.inode).or_default();
-        fates.resize(file.operations.len(), Survival::Lost);
-    }
-    survivors.names.resize(at_stake.names.len(), false);
-    survivors
-}
-
-/// The place of a decision.
-enum Decision {
-    File(InodeNumber, usize),
-    /// This change of names, and with it all before it.
-    Names(usize),
-}
-
-impl Decision {
-    fn survive(&self, survivors: &mut TreeSurvivors) {
-        match self {
-            Decision::File(inode, place) => {
-                let fates = survivors.files.get_mut(inode);
-                if let Some(fate) = fates.and_then(|fates| fates.get_mut(*place)) {
-                    *fate = Survival::Whole;
-                }
-            }
-            Decision::Names(place) => {
-                for kept in survivors.names.iter_mut().take(place + 1) {
-                    *kept = true;
-                }
-            }
-        }
-    }
-}
-
-fn decisions(survivors: &TreeSurvivors) -> Vec<Decision> {
-    let names = (0..survivors.names.len()).rev().map(Decision::Names);
-    let files = survivors.files.iter().flat_map(|(&inode, fates)| {
-        (0..fates.len()).map(move |place| Decision::File(inode, place))
-    });
-    names.chain(files).collect()
 }
 
 impl Finding {
@@ -231,109 +80,4 @@ impl Finding {
         let operations = self.operations.iter();
         operations.filter(|operation| operation.fate != Fate::Safe)
     }
-}
-
-/// Tells the story of an image, with `tree` at its moment. `from` is the number of the command's
-/// first change.
-pub(super) fn tell(
-    tree: &Tree,
-    log: &[Recorded],
-    (from, point): (u64, u64),
-    recipe: Recipe,
-    ran: Ran,
-) -> Finding {
-    let at = usize::try_from(point).unwrap_or(usize::MAX).min(log.len());
-    let begin = usize::try_from(from).unwrap_or(usize::MAX).min(at);
-    let names = names_of(&log[..log.len().min(at + 1)]);
-    let name = |node: InodeNumber| match names.get(&node) {
-        Some(name) => name.clone(),
-        None => format!("node {}", node.0),
-    };
-    let told = |index: usize| log.get(index).map(|recorded| recorded.told(&name));
-    let mut at_stake = match recipe {
-        Recipe::Killed | Recipe::KilledWithin(_) => BTreeMap::new(),
-        _ => fates(tree, &recipe),
-    };
-    let mut operations = Vec::new();
-    for (index, recorded) in (from..).zip(&log[begin..at]) {
-        let fate = at_stake.remove(&index);
-        if fate.is_none() && point - index > MOST_SAFE {
-            continue;
-        }
-        operations.push(CrashedOperation {
-            number: index - from,
-            kind: recorded.kind,
-            operation: recorded.told(&name),
-            fate: fate.unwrap_or(Fate::Safe),
-        });
-    }
-    Finding {
-        point: point.saturating_sub(from),
-        after: at.checked_sub(1).filter(|_| at > begin).and_then(told),
-        before: told(at),
-        left_out: (at - begin - operations.len()) as u64,
-        operations,
-        recipe,
-        ran,
-    }
-}
-
-/// What became of each operation at stake, by its number.
-fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
-    let at_stake = tree.at_stake();
-    let survivors = whole(&at_stake, recipe.survivors(&at_stake));
-    let mut fates = BTreeMap::new();
-    for file in &at_stake.files.files {
-        let decided = survivors.files.get(&file.inode);
-        for (operation, survival) in file.operations.iter().zip(decided.into_iter().flatten()) {
-            let fate = match survival {
-                Survival::Whole => Fate::Survived,
-                Survival::Lost => Fate::Lost,
-                Survival::Torn(runs) => {
-                    let kept = runs.iter().map(|(from, to)| to - from).sum();
-                    Fate::Torn(kept, operation.atoms)
-                }
-            };
-            fates.insert(operation.index, fate);
-        }
-    }
-    for (&index, survives) in at_stake.names.iter().zip(tree.surviving(&survivors)) {
-        let fate = if survives { Fate::Survived } else { Fate::Lost };
-        fates.insert(index, fate);
-    }
-    fates
-}
-
-/// The last name that everything has had, by the list of changes up to a moment.
-pub(super) fn names_of(log: &[Recorded]) -> BTreeMap<InodeNumber, String> {
-    let mut known: BTreeMap<(InodeNumber, std::ffi::OsString), InodeNumber> = BTreeMap::new();
-    let mut names = BTreeMap::from([(crate::sim::tree::ROOT, ".".to_owned())]);
-    let key = |entry: &EntryName| (entry.directory, entry.name.clone());
-    let path = |names: &BTreeMap<InodeNumber, String>, entry: &EntryName| {
-        let name = entry.name.to_string_lossy();
-        match names.get(&entry.directory).map(String::as_str) {
-            None | Some(".") => name.into_owned(),
-            Some(directory) => format!("{directory}/{name}"),
-        }
-    };
-    for recorded in log {
-        match &recorded.change {
-            TreeChange::Create { name, node, .. } | TreeChange::Link { node, name } => {
-                names.insert(*node, path(&names, name));
-                known.insert(key(name), *node);
-            }
-            TreeChange::Rename { from, to, exchange } => {
-                let moved = known.remove(&key(from));
-                let other = known.remove(&key(to)).filter(|_| *exchange);
-                for (node, entry) in [(moved, to), (other, from)] {
-                    if let Some(node) = node {
-                        names.insert(node, path(&names, entry));
-                        known.insert(key(entry), node);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    names
 }

@@ -4,22 +4,24 @@
 use std::path::{Component, Path, PathBuf};
 
 use driver::shown;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::sim::Assumptions;
-use crate::sim::tree::{Recorded, Tree, TreeChange, TreeSurvivors};
+use crate::mount::Limits;
+use crate::mount::known_names::stood_for;
+use crate::sim::tree::{EntryName, NodeKind, Recorded, Tree, TreeChange, TreeSurvivors};
+use crate::sim::{Assumptions, InodeNumber};
 
 use super::command::Ran;
-use super::finding::{Finding, tell};
+use super::finding::Finding;
 use super::kept_change::{KeptChange, Text};
 use super::recipe::Recipe;
+use super::story::tell;
 
 /// What the file says first.
 pub const FORMAT: &str = "ubdlab crash finding 1";
 
-/// A finding, in a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A finding, in a file. It is read by [`FindingFile::read`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FindingFile {
     /// [`FORMAT`].
     pub format: String,
@@ -38,7 +40,12 @@ pub struct FindingFile {
     /// What the crash leaves.
     pub crash: Crash,
     /// All changes up to the crash and, of a kill, the one that it cuts short.
-    pub changes: Vec<KeptChange>,
+    #[serde(serialize_with = "as_kept")]
+    pub changes: Vec<Recorded>,
+}
+
+fn as_kept<S: Serializer>(changes: &[Recorded], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(changes.iter().map(KeptChange::of))
 }
 
 /// What a crash leaves.
@@ -56,6 +63,20 @@ pub enum Crash {
 /// Why a file is no finding.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFinding {
+    /// It cannot be read.
+    #[error("reading: {}", driver::system_words(.0))]
+    Reading(std::io::Error),
+    /// It is none, or has something in it that none has.
+    #[error("not a finding of ubdlab crash: {0}")]
+    Text(serde_json::Error),
+    /// It is longer than one that its limits allow.
+    #[error("found more than {most} bytes {what}, expected a finding, which has at most as many")]
+    TooLong {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much is allowed.
+        most: u64,
+    },
     /// It says that it is something else.
     #[error("found format {found:?}, expected {FORMAT:?}")]
     Format {
@@ -78,6 +99,20 @@ pub enum BadFinding {
         /// The one with which they do.
         number: usize,
         /// How much is allowed.
+        most: u64,
+    },
+    /// There are too many of them.
+    #[error("found more than {most} changes")]
+    TooManyChanges {
+        /// How many are allowed.
+        most: u64,
+    },
+    /// There are too many files, directories and symbolic links.
+    #[error("change {number}: found more than {most} files then")]
+    TooManyFiles {
+        /// The one with which there are.
+        number: usize,
+        /// How many are allowed.
         most: u64,
     },
     /// What it leaves does not fit its changes.
@@ -105,30 +140,6 @@ pub enum BadFinding {
 }
 
 impl FindingFile {
-    /// The changes, as they are carried out, for which together the directory may take this many
-    /// bytes of space.
-    ///
-    /// # Errors
-    /// If one of them is none, or they take more.
-    pub fn changes(&self, most: u64) -> Result<Vec<Recorded>, BadFinding> {
-        if self.format != FORMAT {
-            let found = self.format.clone();
-            return Err(BadFinding::Format { found });
-        }
-        let mut space = 0_u64;
-        let mut changes = Vec::new();
-        for (number, kept) in self.changes.iter().enumerate() {
-            let wrong = |why| BadFinding::Change { number, why };
-            let recorded = kept.recorded().map_err(wrong)?;
-            space = space.saturating_add(recorded.change.space());
-            if space > most {
-                return Err(BadFinding::TooMuch { number, most });
-            }
-            changes.push(recorded);
-        }
-        Ok(changes)
-    }
-
     /// What the crash leaves.
     pub fn recipe(&self) -> Recipe {
         match &self.crash {
@@ -138,35 +149,34 @@ impl FindingFile {
         }
     }
 
-    /// The directory after the crash, if its changes take no more space than this.
+    /// The directory after the crash, if it never has more files than its limits allow.
     ///
     /// # Errors
     /// If the file is wrong.
-    pub fn remains(&self, most: u64) -> Result<Tree, BadFinding> {
-        let changes = self.changes(most)?;
-        let tree = self.tree_of(&changes)?;
+    pub fn remains(&self, limits: Limits) -> Result<Tree, BadFinding> {
+        self.remains_of(&self.tree(limits)?)
+    }
+
+    /// What the crash leaves of this directory, which is that of its moment.
+    pub(super) fn remains_of(&self, tree: &Tree) -> Result<Tree, BadFinding> {
         if let Recipe::Exactly(survivors) = self.recipe() {
             let remains = tree.after_power_cut(&survivors);
             return remains.map_err(|error| BadFinding::Crash(error.to_string()));
         }
-        let remains = self.recipe().after_kill(&tree, self.next(&changes));
+        let remains = self.recipe().after_kill(tree, self.next());
         remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
     }
 
-    /// The story of the crash, of which the check has said this, within the same bounds.
-    ///
-    /// # Errors
-    /// If the file is wrong.
-    pub fn told(&self, ran: Ran, most: u64) -> Result<Finding, BadFinding> {
-        let changes = self.changes(most)?;
-        let tree = self.tree_of(&changes)?;
+    /// The story of the crash, of which the check has said this, with the directory of its moment.
+    pub(super) fn told(&self, tree: &Tree, ran: Ran) -> Finding {
         let point = (self.begin, self.point);
-        Ok(tell(&tree, &changes, point, self.recipe(), ran))
+        let recipe = self.recipe();
+        tell(tree, &self.changes, point, &self.assumptions, recipe, ran)
     }
 
     /// The directory when the crash came.
-    fn tree_of(&self, changes: &[Recorded]) -> Result<Tree, BadFinding> {
-        let last = changes.len() as u64;
+    pub(super) fn tree(&self, limits: Limits) -> Result<Tree, BadFinding> {
+        let last = self.changes.len() as u64;
         if self.point > last || self.begin > self.point {
             return Err(BadFinding::Point {
                 found: self.point,
@@ -174,23 +184,35 @@ impl FindingFile {
                 changes: last,
             });
         }
-        // The list goes before it; what its pages keep of it is what the file had in it.
+        // The list stays as long as it.
         let mut tree = Tree::of_a_list(self.assumptions);
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
-        for (number, recorded) in changes.iter().take(point).enumerate() {
-            let carried_out = tree.carry_out(number as u64, recorded.at, &recorded.change);
+        let mut named = tree.node_count();
+        for (number, recorded) in self.changes.iter().take(point).enumerate() {
+            let change = &recorded.change;
+            let before = stood_for(&tree, change);
+            let carried_out = tree.carry_out(number as u64, recorded.at, change);
             carried_out.map_err(|error| BadFinding::Change {
                 number,
                 why: error.to_string(),
             })?;
+            match change {
+                TreeChange::Create { .. } => named += 1,
+                TreeChange::Rename { exchange: true, .. } => {}
+                _ => named -= u64::from(before.last().is_some_and(|it| has_gone(&tree, it))),
+            }
+            if named > limits.nodes {
+                let most = limits.nodes;
+                return Err(BadFinding::TooManyFiles { number, most });
+            }
         }
         Ok(tree)
     }
 
     /// The change that the crash has cut short or kept from happening.
-    fn next<'a>(&self, changes: &'a [Recorded]) -> Option<&'a TreeChange> {
+    fn next(&self) -> Option<&TreeChange> {
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
-        changes.get(point).map(|recorded| &recorded.change)
+        self.changes.get(point).map(|recorded| &recorded.change)
     }
 
     /// The directory, as the check names it.
@@ -210,6 +232,17 @@ impl FindingFile {
             false => Err(BadFinding::Directory { found }),
         }
     }
+}
+
+/// Whether what a name stood for before a change has no name any more.
+fn has_gone(tree: &Tree, (name, before): &(EntryName, Option<InodeNumber>)) -> bool {
+    let Some(node) = *before else {
+        return false;
+    };
+    let found = tree.stat(node);
+    let had_one = |kind| kind == NodeKind::Directory;
+    tree.lookup(name.directory, &name.name) != Ok(node)
+        && found.is_ok_and(|found| found.links == 0 || had_one(found.kind))
 }
 
 /// The directory as a check in `within` names it.

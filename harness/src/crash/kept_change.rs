@@ -1,6 +1,7 @@
 //! The change of a directory as a file has it: its names as text, its bytes compressed.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, Recorded, TreeChange};
@@ -22,7 +24,7 @@ const COMPRESSION: i32 = 3;
 /// A change, and when it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeptChange {
+pub(super) struct KeptChange {
     /// What was asked for, by the name of its kind.
     kind: String,
     /// Nanoseconds since 1970.
@@ -111,13 +113,44 @@ struct KeptAttributes {
 }
 
 /// Text that may be no UTF-8: then a list of bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Text {
     /// UTF-8.
     Plain(String),
     /// Anything else.
     Bytes(Vec<u8>),
+}
+
+/// As it comes, and not in memory once more until it is known which of both it is.
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or a list of bytes")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text::Plain(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Text, E> {
+                Ok(Text::Plain(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Text, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = list.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Text::Bytes(bytes))
+            }
+        }
+        from.deserialize_any(Either)
+    }
 }
 
 impl From<&OsStr> for Text {

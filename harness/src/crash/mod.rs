@@ -9,8 +9,12 @@
 //!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
 //!   all who need one of them again.
 //! - `checking`: the check of all images, by several workers at a time.
-//! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
-//! - `finding`: images that do not pass, with those of the same cause together, and their story.
+//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
+//! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
+//!   with one again.
+//! - `finding`: an image that does not pass; `groups`: those of the same cause together; `story`:
+//!   what the command did before, and what became of it.
+//! - `names_then`: the names that files have at a moment, by which its story is told.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
 //!   if it can be replaced without a loss.
 //! - `own_ids`: owners that the user namespace does not have.
@@ -22,8 +26,11 @@ mod checking;
 mod command;
 mod finding;
 mod finding_file;
+mod finding_read;
+mod groups;
 mod keeping;
 mod kept_change;
+mod names_then;
 mod own_ids;
 mod place;
 mod plan;
@@ -34,14 +41,18 @@ mod repeat;
 mod replacement;
 mod replay;
 mod session;
+mod shrink;
+mod story;
+mod trials;
 
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
-pub use finding::{CrashedOperation, Fate, Finding, Found, Group};
+pub use finding::{CrashedOperation, Fate, Finding, Part};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub use groups::{Found, Group};
 pub use keeping::{CannotKeep, Replaceable};
-pub use kept_change::{KeptChange, Text};
+pub use kept_change::Text;
 pub use plan::{Model, Plan, Planned};
 pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;

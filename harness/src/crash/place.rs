@@ -1,9 +1,7 @@
-//! A thread's own view of the file system, in which a simulated directory lies over the real one.
-//!
-//! The view is a mount namespace. The command names its files as it always does, by absolute paths
-//! or by others, and nobody else sees the mount. It goes with the last process that is in it,
-//! however the program ends. No process outlives the mount: it would find the real directory in its
-//! place, and write there.
+//! Where commands run: a view of the file system in which a simulated directory lies over the real
+//! one, and the processes there. A command names its files as it always does, by absolute paths or
+//! by others. No process outlives the mount: it would find the real directory in its place, and
+//! write there.
 
 use std::path::Path;
 
@@ -21,17 +19,15 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Gives the calling thread a view of its own, with a mount over `directory` in it. Threads and
-    /// processes that it starts share the view.
+    /// One for the calling thread, with a mount over `directory`.
     ///
     /// # Errors
-    /// What is missing, and what would help.
+    /// As [`own_view::over`], also of the processes.
     pub(super) fn over(directory: &Path) -> Result<View, String> {
         let mount = own_view::over(directory)?;
-        let processes = Processes::begin().map_err(|error| {
-            let words = driver::system_words(error);
-            format!("a PID namespace of its own: {words}; it takes the right to mount")
-        })?;
+        let processes = Processes::begin();
+        let processes = processes
+            .map_err(|error| own_view::what_failed("a PID namespace of its own", &error))?;
         Ok(View {
             processes,
             mount: Some(mount),

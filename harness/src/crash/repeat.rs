@@ -11,7 +11,8 @@ use crate::mount::{CannotMountTree, Come, Limits, MountedTree, TreeMount};
 use crate::mountpoint::{Unmounter, cleared};
 
 use super::cannot_crash::CannotCrash;
-use super::command::{CommandLine, Ran, Terms, run};
+use super::command::{CommandLine, Terms, run};
+use super::finding::Finding;
 use super::finding_file::FindingFile;
 use super::place::View;
 
@@ -26,7 +27,8 @@ pub enum Shown {
 
 impl FindingFile {
     /// Checks the remains again, mounted over `directory` for the check alone, which runs in
-    /// `within`. Both are absolute paths. The directory may take no more than `limits`.
+    /// `within`, and tells what has come of it. Both are absolute paths. The directory may take no
+    /// more than `limits`.
     ///
     /// # Errors
     /// If the file is wrong, or nothing can be mounted.
@@ -37,9 +39,10 @@ impl FindingFile {
         limits: Limits,
         timeout: Duration,
         stop: &AtomicBool,
-    ) -> Result<Ran, CannotCrash> {
+    ) -> Result<Finding, CannotCrash> {
         let here = || {
-            let remains = self.remains(limits.bytes)?;
+            let tree = self.tree(limits)?;
+            let remains = self.remains_of(&tree)?;
             let view = View::over(directory).map_err(CannotCrash::Place)?;
             let mut mounted = MountedTree::new(remains, limits);
             let check = CommandLine::Shell(self.check.text());
@@ -48,10 +51,12 @@ impl FindingFile {
                 timeout,
                 stop,
             };
-            run(&check, terms, &view, &mut mounted).map_err(|error| CannotCrash::Start {
+            let ran = run(&check, terms, &view, &mut mounted);
+            let ran = ran.map_err(|error| CannotCrash::Start {
                 what: "the check".into(),
                 error,
-            })
+            })?;
+            Ok(self.told(&tree, ran))
         };
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("crash-repro".into());
@@ -78,7 +83,7 @@ impl FindingFile {
         mounted: impl FnOnce(),
         until: &Receiver<()>,
     ) -> Result<Shown, CannotCrash> {
-        let remains = self.remains(limits.bytes)?;
+        let remains = self.remains(limits)?;
         let cannot =
             |why: String| CannotCrash::Place(format!("{}: {why}", driver::shown(directory)));
         let directory = cleared(directory).map_err(cannot)?;

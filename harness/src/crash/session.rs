@@ -12,18 +12,22 @@ use crate::sim::tree::{Recorded, TreeSurvivors};
 use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 
 use super::cannot_crash::CannotCrash;
-use super::checking::{Bench, Checker, Checks};
+use super::checking::{Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Found, Group, groups, names_of, shrink, tell};
+use super::finding::Finding;
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
+use super::groups::{Found, Group, groups};
 use super::keeping::{CannotKeep, Replaceable};
-use super::kept_change::KeptChange;
+use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
 use super::place::View;
 use super::plan::{Extent, Model, Plan};
 use super::recipe::Recipe;
 use super::replacement::replace;
 use super::replay::Replay;
+use super::shrink::shrink;
+use super::story::tell;
+use super::trials::Trials;
 
 /// The most findings that are told, each of another kind.
 const MOST_TOLD: usize = 20;
@@ -262,21 +266,12 @@ impl Session {
         }
     }
 
-    /// Checks all that is planned.
-    ///
-    /// # Errors
-    /// If the checks cannot go on.
-    pub fn check(
-        &self,
-        plan: &Plan,
-        stop: &AtomicBool,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<Checks, CannotCrash> {
-        let checked = self.checker(stop);
-        let checked = checked.check_all(plan, self.workers(plan), progress);
-        let mut checked = checked.map_err(CannotCrash::Place)?;
+    /// Checks all that is planned, as far as that goes.
+    pub fn check(&self, plan: &Plan, stop: &AtomicBool, progress: &(dyn Fn(u64) + Sync)) -> Checks {
+        let checker = self.checker(stop);
+        let mut checked = checker.check_all(plan, self.workers(plan), progress);
         checked.stopped |= plan.is_cut_short;
-        Ok(checked)
+        checked
     }
 
     /// How many checks run at a time: each has two copies of the directory, as it was at the moment
@@ -288,47 +283,44 @@ impl Session {
         self.options.jobs.min(fitting).max(1)
     }
 
-    /// What was found: of each kind one, shrunk, with its story, in the order of the run.
-    ///
-    /// # Errors
-    /// If the checks that shrinking takes cannot be had.
-    pub fn found(
-        &self,
-        checks: &Checks,
-        plan: &Plan,
-        stop: &AtomicBool,
-    ) -> Result<Found, CannotCrash> {
+    /// What was found: of each kind one, shrunk if the checks for that can be had, with its story,
+    /// in the order of the run.
+    pub fn found(&self, checks: &Checks, plan: &Plan, stop: &AtomicBool) -> Found {
         let groups = groups(checks, plan);
         if groups.is_empty() {
-            return Ok(Found::default());
+            return Found::default();
         }
         let checker = self.checker(stop);
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("crash-shrink".into());
-            let told = builder.spawn_scoped(scope, || self.told(groups, plan, &checker));
-            let told = told.map_err(|error| CannotCrash::Start {
-                what: "a thread".into(),
-                error,
-            })?;
-            let told = told.join();
-            told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let shrinks = || self.told(&groups, plan, &checker, Trials::new(&checker));
+            match builder.spawn_scoped(scope, shrinks) {
+                Ok(told) => {
+                    let told = told.join();
+                    told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
+                Err(error) => {
+                    let why = format!("a thread: {}", driver::system_words(error));
+                    self.told(&groups, plan, &checker, Trials::none(&checker, why))
+                }
+            }
         })
     }
 
     fn told(
         &self,
-        groups: Vec<(usize, u64, Ran)>,
+        groups: &[(usize, u64, Ran)],
         plan: &Plan,
         checker: &Checker<'_>,
-    ) -> Result<Found, CannotCrash> {
-        let mut bench = Bench::new(checker).map_err(CannotCrash::Place)?;
+        mut trials: Trials<'_>,
+    ) -> Found {
         let mut replay = Replay::new(&self.log, self.options.assumptions, checker.terms.stop);
         let mut found = Found::default();
-        for (place, images, ran) in groups {
+        for &(place, images, ref ran) in groups {
             let Some(planned) = plan.planned.get(place) else {
                 continue;
             };
-            if found.has(&ran, images) {
+            if found.has(ran, images) {
                 continue;
             }
             let stopped = checker.terms.stop.load(Ordering::Relaxed);
@@ -340,16 +332,24 @@ impl Session {
                 found.untold_images += images;
                 continue;
             }
-            let (recipe, ran) = shrink(&mut bench, &replay.tree, planned.recipe.clone(), ran);
+            let (recipe, ran) = shrink(
+                &mut |image| trials.check(image),
+                &replay.tree,
+                planned.recipe.clone(),
+                ran.clone(),
+                checker.terms.stop,
+            );
             // What is lost beside the cause may have hidden that it is a known one.
             if found.has(&ran, images) {
                 continue;
             }
             let point = (self.from, planned.point);
-            let finding = tell(&replay.tree, &self.log, point, recipe, ran);
+            let assumptions = &self.options.assumptions;
+            let finding = tell(&replay.tree, &self.log, point, assumptions, recipe, ran);
             found.told.push(Group { finding, images });
         }
-        Ok(found)
+        found.not_shrunk = trials.cannot();
+        found
     }
 
     /// What came of the images of each moment, in order.
@@ -359,19 +359,18 @@ impl Session {
             .iter()
             .map(|checked| checked.planned)
             .peekable();
-        let names = names_of(&self.log);
-        let name = |node: InodeNumber| names.get(&node).cloned().unwrap_or_default();
+        let mut names = NamesThen::after(&self.log, self.from);
         let change = |point: u64| self.of_the_command().get(usize::try_from(point).ok()?);
         let mut moments: Vec<AtMoment> = Vec::new();
         for (place, planned) in plan.planned.iter().enumerate() {
             let point = planned.point.saturating_sub(self.from);
             if moments.last().is_none_or(|last| last.point != point) {
+                names.advance_to(planned.point);
+                let name = |node: InodeNumber| names.name(node);
+                let after = point.checked_sub(1).and_then(change);
                 moments.push(AtMoment {
                     point,
-                    after: point
-                        .checked_sub(1)
-                        .and_then(change)
-                        .map(|it| it.told(&name)),
+                    after: after.map(|it| it.told(&name)),
                     different: 0,
                     failed: 0,
                 });
@@ -403,7 +402,7 @@ impl Session {
                 Recipe::KilledWithin(border) => Crash::KillWithin(*border),
                 recipe => Crash::Power(self.survivors(point, recipe)),
             },
-            changes: self.log.iter().take(most).map(KeptChange::of).collect(),
+            changes: self.log.iter().take(most).cloned().collect(),
         }
     }
 

@@ -1,6 +1,6 @@
-//! The names by which each file of a mounted directory is known to rules, which go by paths: all
-//! that it has, the one that it has had longest first, and the last that it had where there is
-//! none.
+//! The names by which each file of a simulated directory is known, to rules, which go by paths, and
+//! to whoever tells of a crash: all that it has, the one that it has had longest first, and the
+//! last that it had where there is none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use crate::sim::tree::{EntryName, NodeKind, ROOT, Tree, TreeChange};
 
 /// The names. To know them costs what changes, and not what there is.
 #[derive(Debug, Default)]
-pub(super) struct KnownNames(BTreeMap<InodeNumber, Names>);
+pub(crate) struct KnownNames(BTreeMap<InodeNumber, Names>);
 
 /// Those of one file.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Names {
 
 impl KnownNames {
     /// Those of all that is in a directory.
-    pub(super) fn of(tree: &Tree) -> KnownNames {
+    pub(crate) fn of(tree: &Tree) -> KnownNames {
         let mut known = KnownNames::default();
         for_each_name(tree, |name, node| known.gain(node, name));
         known
@@ -49,7 +49,7 @@ impl KnownNames {
 
     /// All paths of a file from the top of the directory; that of the top is `.`. An empty one for
     /// what was never known.
-    pub(super) fn paths(&self, node: InodeNumber) -> Vec<Rc<Path>> {
+    pub(crate) fn paths(&self, node: InodeNumber) -> Vec<Rc<Path>> {
         match self.0.get(&node) {
             _ if node == ROOT => vec![Path::new(".").into()],
             None => vec![Path::new("").into()],
@@ -76,7 +76,7 @@ impl KnownNames {
     }
 
     /// A change was carried out, before which its names [stood for](stood_for) this.
-    pub(super) fn follow(&mut self, tree: &Tree, before: Vec<(EntryName, Option<InodeNumber>)>) {
+    pub(crate) fn follow(&mut self, tree: &Tree, before: Vec<(EntryName, Option<InodeNumber>)>) {
         // What gets another name before it loses one always has one.
         let mut lost = Vec::new();
         for (name, before) in before {
@@ -102,7 +102,7 @@ impl KnownNames {
 }
 
 /// What the names stand for that a change is about, which is going to be carried out.
-pub(super) fn stood_for(tree: &Tree, change: &TreeChange) -> Vec<(EntryName, Option<InodeNumber>)> {
+pub(crate) fn stood_for(tree: &Tree, change: &TreeChange) -> Vec<(EntryName, Option<InodeNumber>)> {
     let names = match change {
         TreeChange::Create { name, .. }
         | TreeChange::Link { name, .. }

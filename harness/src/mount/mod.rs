@@ -8,7 +8,7 @@
 //! - `translation`: the kernel's words and ours.
 //! - `file_requests`, `name_requests`: what each request means.
 //! - `faults`: what fails of them, by rules as the simulator has them; `known_names`: the paths
-//!   that rules go by.
+//!   that rules, and the stories of crashes, go by.
 //! - `rules`: such rules as a user writes them.
 //! - [`TreeMount`]: the mount, from the kernel's call to the end.
 //! - `own_view`: a mount that only one thread, and what it starts, can see.
@@ -35,7 +35,7 @@
 
 mod faults;
 mod file_requests;
-mod known_names;
+pub(crate) mod known_names;
 mod mounted_tree;
 mod name_requests;
 pub(crate) mod own_view;

@@ -1,41 +1,35 @@
-//! A thread's own view of the file system, in which a simulated directory lies over the real one.
-//!
-//! The view is a mount namespace. The command names its files as it always does, by absolute paths
-//! or by others, and nobody else sees the mount. It goes with the last process that is in it,
-//! however the program ends.
+//! A mount that only one thread, and what it starts, can see: it is in a mount namespace of the
+//! thread's own, and goes with the last process that is in that.
 
+use std::io;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::TreeMount;
+use crate::mountpoint::Missing;
 
-/// What gives a user who is not root the right to mount for himself.
-const FOR_USERS: &str = "unshare --user --map-root-user --mount";
-
-/// Gives the calling thread a view of its own, with a mount over `directory` in it. Threads and
-/// processes that it starts share the view.
+/// Mounts over `directory` in a new namespace for the calling thread, which the threads and
+/// processes that it starts share.
 ///
 /// # Errors
 /// What is missing, and what would help.
 pub(crate) fn over(directory: &Path) -> Result<TreeMount, String> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
-        format!(
-            "a mount namespace of its own: {}: it takes root, or `{FOR_USERS}` before the command",
-            driver::system_words(std::io::Error::from(error))
-        )
-    })?;
+    let cannot = |error: io::Error| what_failed("a mount namespace of its own", &error);
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| cannot(error.into()))?;
     // What is mounted in this view is not to show in any other. What others unmount goes here too:
     // a disk that somebody takes out meanwhile would stay in use.
     let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", below).map_err(|error| {
-        format!(
-            "a mount namespace of its own: {}",
-            driver::system_words(error)
-        )
-    })?;
+    mount_change("/", below).map_err(|error| cannot(error.into()))?;
     TreeMount::on(directory).map_err(|error| {
-        format!("{error}; it takes the kernel's FUSE (modprobe fuse) and the right to mount")
+        let way_out = error.missing.map_or("", Missing::way_out);
+        format!("{error}{way_out}")
     })
+}
+
+/// What is said where something for a view of one's own cannot be had.
+pub(crate) fn what_failed(what: &str, error: &io::Error) -> String {
+    let way_out = Missing::for_a_namespace(error).map_or("", Missing::way_out);
+    format!("{what}: {}{way_out}", driver::system_words(error))
 }

@@ -10,7 +10,7 @@ use fuser::{BackgroundSession, Config, SessionACL};
 
 use super::mounted_tree::MountedTree;
 use super::tree_filesystem::TreeFilesystem;
-use crate::mountpoint::{Mount, Mounting, why_not};
+use crate::mountpoint::{Missing, Mount, Mounting, why_not};
 
 /// What the owner of the directory does for the kernel.
 pub type ForOwner = Box<dyn FnOnce(&mut MountedTree) + Send>;
@@ -45,6 +45,8 @@ pub enum Come<T, A> {
 pub struct CannotMountTree {
     directory: PathBuf,
     why: String,
+    /// What it takes that is not there.
+    pub(crate) missing: Option<Missing>,
 }
 
 impl TreeMount {
@@ -56,6 +58,7 @@ impl TreeMount {
         let cannot = |error: io::Error| CannotMountTree {
             directory: directory.to_owned(),
             why: why_not(&error),
+            missing: Missing::for_a_mount(&error),
         };
         let (asks, asked) = bounded(MOST_WAITING);
         let filesystem = TreeFilesystem { asked: asks };

@@ -2,6 +2,8 @@
 //! moment, and for each finding the whole story, from the command's first change to what the check
 //! has said of the remains.
 
+use std::fmt::Write;
+
 use driver::host::OperationKind;
 
 use crate::crash::{AtMoment, CrashedOperation, Fate, Finding, Group, Model, Ran, Recipe};
@@ -50,6 +52,8 @@ pub struct CrashesTold<'a> {
     pub failed: u64,
     /// Whether the checks were stopped before the end.
     pub stopped: bool,
+    /// Why they have ended before the end although nobody has stopped them.
+    pub ended_by: Option<&'a str>,
     /// The different images by moment.
     pub moments: &'a [AtMoment],
     /// What was found.
@@ -186,11 +190,20 @@ fn head(what: &CrashPage<'_>) -> Page {
     if told.stopped {
         tried += " The checks were stopped before the end.";
     }
+    if let Some(why) = told.ended_by {
+        let _ = write!(tried, " The checks have ended before the end: {why}.");
+    }
     match told.failed {
         0 if told.stopped => Page::new(
             &title,
             Verdict::Open,
             "The checks were stopped before they found anything",
+            &tried,
+        ),
+        0 if told.ended_by.is_some() => Page::new(
+            &title,
+            Verdict::Open,
+            "The checks have ended before they found anything",
             &tried,
         ),
         0 => Page::new(
@@ -274,10 +287,9 @@ fn tell(page: &mut Page, finding: &Finding) {
         false => "the power is cut",
     };
     line(page, "crash", "CRASH", crash);
-    match (&finding.before, &finding.recipe) {
-        (Some(before), Recipe::KilledWithin(border)) => {
-            let done = counted(*border, "page");
-            let what = format!("in the middle of: {before}, of which {done} were done");
+    match (&finding.before, finding.cut_short) {
+        (Some(before), Some(part)) => {
+            let what = format!("in the middle of: {before}, of which {part} were done");
             line(page, "remark", "", &what);
         }
         (Some(before), _) => line(page, "remark", "", &format!("before: {before}")),
@@ -305,7 +317,7 @@ fn class_and_tag(operation: &CrashedOperation) -> (&'static str, String) {
     use OperationKind::{SyncData, SyncDirectory};
     match operation.fate {
         Fate::Lost => ("host fate lost", "LOST".to_owned()),
-        Fate::Torn(kept, all) => ("host fate lost", format!("TORN, {kept} of {all}")),
+        Fate::Torn(part) => ("host fate lost", format!("TORN, {part}")),
         Fate::Survived => ("host fate kept", "survived".to_owned()),
         Fate::Safe if matches!(operation.kind, SyncData | SyncDirectory) => {
             ("host changes", "sync".to_owned())

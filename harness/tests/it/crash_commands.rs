@@ -73,6 +73,63 @@ fn a_directory_is_never_beneath_itself_whatever_survives() {
     assert_eq!(done.status.code(), Some(0), "{done:?}");
 }
 
+/// The names are those of the moment of the crash, and not of what comes after it.
+#[test]
+fn a_crash_is_told_by_the_names_of_its_moment() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let renamed =
+        "mkdir work/d; : >work/d/x; mv work/d work/e; printf new >>work/e/x; mv work/e work/g";
+    for (script, check, after, before) in [
+        (
+            &*replacing(false, false),
+            "test ! -e work/f.new",
+            "create f.new",
+            "write f.new 0+3",
+        ),
+        (
+            &*replacing(false, false),
+            "! grep -qs new work/f.new",
+            "write f.new 0+3",
+            "rename f.new to f",
+        ),
+        (
+            renamed,
+            "test ! -e work/e || test -s work/e/x",
+            "rename d to e",
+            "write e/x 0+3",
+        ),
+    ] {
+        let more = ["--json", "--model", "kill", "--report", "page"];
+        let done = crash(&sandbox, check, &more, &["sh", "-c", script]);
+        let report = found(&done, 1);
+        let finding = &report["findings"][0];
+        assert_eq!(finding["after"], after, "{report}");
+        assert_eq!(finding["before"], before, "{report}");
+        // And so it is where moments are listed.
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        assert!(page.contains(&format!(": {before}<")), "{page}");
+    }
+}
+
+/// Among hundreds that were lost with it.
+#[test]
+fn one_lost_write_is_told_alone() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let script = "for i in $(seq 300); do printf x >work/f$i; done; printf x >work/g";
+    let check = "test ! -e work/g || test -s work/g";
+    let more = ["--json", "--points", "2"];
+    let done = crash(&sandbox, check, &more, &["sh", "-c", script]);
+    let report = found(&done, 1);
+    let unsynced = report["findings"][0]["unsynced"].as_array().unwrap();
+    let lost = unsynced.iter().filter(|it| it["fate"] != "survived");
+    let lost: Vec<_> = lost.map(|it| it["operation"].as_str().unwrap()).collect();
+    assert_eq!(lost, ["write g 0+1"]);
+}
+
 /// The processes alone are killed: nothing that they did is lost, but it is not all done.
 #[test]
 fn a_kill_between_cut_and_write_is_found_and_one_around_a_rename_is_not() {

@@ -181,6 +181,39 @@ fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {
     }
 }
 
+/// What a check breaks is one thing, and what the others have found is another.
+#[test]
+fn what_was_found_before_an_error_is_told_and_written() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let check = format!(
+        "grep -q new work/f || {{ echo of old; exit 4; }}; \
+         test -s work/g || {{ umount -l work; {ENDLESS}; }}"
+    );
+    let script = "printf new >work/f; printf more >work/g";
+    let why = "the check: the mount of the simulated directory was taken away";
+    let more = ["--jobs", "1", "--out", "found", "--report", "page"];
+    let done = crash(&sandbox, &check, &more, &["sh", "-c", script]);
+    let said = sandbox.text(&done.stdout);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert_eq!(sandbox.text(&done.stderr), format!("ubdlab: {why}\n"));
+    let ended = format!("\nended before all were checked: {why}\n");
+    assert!(said.contains(&ended), "{said}");
+    assert!(said.contains("the check ended with status 4"), "{said}");
+    let page = String::from_utf8(sandbox.read("page")).unwrap();
+    assert!(page.contains(&format!("ended before the end: {why}.")));
+    let again = sandbox.run(&["crash", "--repro", "found/finding-1.json", "--json"]);
+    assert_eq!(found(&again, 1)["end"], "ended with status 4");
+    let more = ["--jobs", "1", "--json"];
+    let done = crash(&sandbox, &check, &more, &["sh", "-c", script]);
+    let report = found(&done, 3);
+    assert_eq!(report["ended_by_error"], why);
+    assert_eq!(report["stopped_early"], false);
+    assert!(!runs(&sandbox));
+}
+
 #[test]
 fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     if !can_mount() {

@@ -168,6 +168,21 @@ fn a_run_that_has_not_gone_through_changes_nothing() {
     let expected = "work: it stays as it was: the check does not pass without a crash";
     assert!(said.contains(expected), "{said}");
     assert_eq!(sandbox.read("work/f"), b"old");
+    // Here the command fails, and there the finding has no place.
+    std::fs::create_dir_all(sandbox.path("found/finding-1.json")).unwrap();
+    let fails = ["sh", "-c", "echo new >work/f; exit 3"];
+    let check = "grep -q new work/f";
+    for (command, error) in [
+        (&fails, "the command ended with status 3"),
+        (&command, "found/finding-1.json: writing: found a directory"),
+    ] {
+        let done = crash(&sandbox, check, &["--keep", "--out", "found"], command);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let expected = format!("work: it stays as it was: the run has failed\nubdlab: {error}");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(sandbox.read("work/f"), b"old");
+    }
     // Here the end passes, and then a signal comes.
     let check = "grep -q new work/f || { : >checked; sleep 1000; }";
     let args = ["crash", "--dir", "work", "--check", check, "--keep", "--"];

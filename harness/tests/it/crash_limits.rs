@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::Value;
 
-use crate::support::cli::Sandbox;
+use crate::support::cli::{PROGRAM, Sandbox, output};
 use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
 use crate::support::mounted::Mounted;
 
@@ -265,6 +265,41 @@ fn what_is_too_large_to_be_read_says_what_raises_that() {
     assert!(said.ends_with(why), "{said}");
     let done = sandbox.run(&[&repro[..], &["23"]].concat());
     assert_eq!(done.status.code(), Some(1), "{done:?}");
+    // Nor may it have more of anything else.
+    for (option, most, why) in [
+        ("--max-changes", "3", "found more than 3 changes"),
+        ("--max-files", "3", "found more than 3 files then"),
+    ] {
+        let done = sandbox.run(&[&repro[..2], &["found/finding-1.json", option, most]].concat());
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let why = format!("{why}; {option} raises that\n");
+        assert!(said.ends_with(&why), "{said}");
+    }
+    let enough = ["--max-files", "4", "--max-changes", "20"];
+    let done = sandbox.run(&[&repro[..2], &["found/finding-1.json"], &enough].concat());
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+}
+
+/// A limit of the system bounds how many check at a time, and not what is checked.
+#[test]
+fn checks_that_there_is_no_room_for_at_a_time_come_one_after_the_other() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let script = "for i in 1 2 3 4 5 6 7 8; do echo $i >>work/f; done";
+    let run = |limit: &str, jobs: &str| {
+        let args = format!("--check 'test -s work/f' --jobs {jobs} --json -- sh -c '{script}'");
+        let line = format!("{limit}; exec {PROGRAM} crash --dir work {args}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line]).current_dir(sandbox.path(""));
+        found(&output(&mut shell), 0)
+    };
+    let expected = run(":", "1");
+    assert!(expected["different_images"].as_u64().unwrap() > 48);
+    // None beyond it, and one that may be raised.
+    assert_eq!(run("ulimit -n 96", "48"), expected);
+    assert_eq!(run("ulimit -S -n 96", "48"), expected);
 }
 
 /// What was there before is no finding of this run.

@@ -27,7 +27,7 @@ fn a_user_who_may_not_mount_is_told_what_would_help() {
     assert_eq!(
         (sandbox.text(&done.stderr).as_str(), done.status.code()),
         (
-            "ubdlab: a mount namespace of its own: operation not permitted: it takes root, or \
+            "ubdlab: a mount namespace of its own: operation not permitted; it takes root, or \
              `unshare --user --map-root-user --mount` before the command\n",
             Some(3)
         )
@@ -91,6 +91,29 @@ fn a_user_with_a_namespace_of_his_own_may_write_what_others_own() {
         said.contains("an owner or a group that this user namespace has not"),
         "{said}"
     );
+}
+
+/// FUSE is there, and so is the right to mount.
+#[test]
+fn what_fails_for_want_of_descriptors_is_not_laid_to_fuse_or_rights() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let mut of_the_mount = 0;
+    for files in 4..24 {
+        let line = format!("ulimit -n {files}; exec \"$@\"");
+        let done = crash_by(&sandbox, &["sh", "-c", &line, "few-files"]);
+        let said = sandbox.text(&done.stderr);
+        if !said.contains("too many open files") {
+            continue;
+        }
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        for cause in ["modprobe", "it takes root", "right to mount"] {
+            assert!(!said.contains(cause), "{files}: {said}");
+        }
+        of_the_mount += u32::from(said.contains("mounting on") || said.contains("namespace"));
+    }
+    assert!(of_the_mount > 0);
 }
 
 #[test]

@@ -235,3 +235,33 @@ fn a_rule_that_has_failed_nothing_is_told_of() {
     );
     assert_eq!((said.as_str(), done.status.code()), (end.as_str(), Some(3)));
 }
+
+/// Whatever a rule says, it is none of these that fails.
+#[test]
+fn the_requests_that_are_no_operations_cannot_fail() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    std::os::unix::fs::symlink("f", sandbox.path("work/l")).unwrap();
+    assert!(section().contains("\nFive requests are no operations"));
+    let script = "stat -f work && readlink work/l && test -L work/l && exec 3<work/f && flock 3";
+    let kinds = asked_kinds().map(|kind| kind.name());
+    let rules: Vec<String> = kinds
+        .filter(|kind| !matches!(*kind, "open" | "metadata"))
+        .map(|kind| {
+            format!(
+                r#"{{"file": "any", "kind": "{kind}", "occurrence": {{"from": 0}}, "fault": "io"}}"#
+            )
+        })
+        .collect();
+    let mut more = vec!["--json"];
+    more.extend(rules.iter().flat_map(|rule| ["--fault", rule]));
+    let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
+    found(&done, 0);
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(
+        said.matches("matched nothing").count(),
+        rules.len(),
+        "{said}"
+    );
+}

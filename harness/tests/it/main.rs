@@ -55,6 +55,7 @@ mod crash_table_headroom;
 mod crash_table_publish;
 mod crash_table_rebuild;
 mod crash_table_reflow;
+mod crash_weaken;
 mod demonstration_2003;
 mod documented_paths;
 mod every_order;

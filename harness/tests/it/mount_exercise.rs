@@ -1,7 +1,8 @@
 //! Whatever is done to files of a mounted simulated directory, in whatever order, they hold what
 //! files of a real one hold: random operations on both. Their answers are compared each, and what
 //! they leave after each or, where there are many, after every sixteenth. `UBDLAB_EXERCISE` says
-//! how many, a million for example, which takes minutes; a failure names the seed.
+//! how many, a million for example, which takes minutes (ARCHITECTURE.md, "The tests"); a failure
+//! names the seed.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};

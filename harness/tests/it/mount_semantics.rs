@@ -6,10 +6,17 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, sy
 use std::process::Command;
 
 use driver::host::OperationKind;
+use driver::units::FileOffset;
 use harness::mount::Limits;
-use harness::sim::tree::{Recorded, TreeChange};
+use harness::sim::Assumptions;
+use harness::sim::tree::{
+    Attributes, EntryName, Moment, NewNode, ROOT, Recorded, Tree, TreeChange,
+};
 use nix::fcntl::OFlag;
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{
+    CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, XattrFlags, fallocate,
+    mknodat, open, renameat_with, seek, setxattr,
+};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use crate::support::cli::{Sandbox, output};
@@ -242,6 +249,183 @@ fn space_that_is_allocated_ahead_counts_and_is_there_when_it_is_needed() {
     other.write_all_at(&[1], HALF).unwrap();
 }
 
+#[test]
+fn zeroing_a_range_leaves_zeros_and_the_length_that_was_asked_for() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true);
+    let file = options.open(mounted.join("f")).unwrap();
+    let mut expected = vec![7; 9000];
+    file.write_all_at(&expected, 0).unwrap();
+    let (zeroes, keeps_size) = (FallocateFlags::ZERO_RANGE, FallocateFlags::KEEP_SIZE);
+    for (flags, at, len, becomes) in [
+        (zeroes | keeps_size, 4000, 2000, 9000),
+        (zeroes, 8000, 4000, 12_000),
+        (zeroes | keeps_size, 11_000, 9000, 12_000),
+        (zeroes, 0, 10, 12_000),
+    ] {
+        fallocate(&file, flags, at, len).unwrap();
+        expected.resize(becomes, 0);
+        let end = becomes.min((at + len) as usize);
+        expected[at as usize..end].fill(0);
+        let found = std::fs::read(mounted.join("f")).unwrap();
+        assert!(
+            found == expected,
+            "{flags:?} {at}+{len}: {} bytes",
+            found.len()
+        );
+    }
+}
+
+/// The rows of the page's table of what is refused, in order.
+fn refused_by_the_page() -> Vec<(&'static str, &'static str)> {
+    let page = include_str!("../../../docs/crash.md");
+    let (_, table) = page.split_once("\n| what | error |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let row = |line: &'static str| line.trim_matches('|').rsplit_once('|').unwrap();
+    rows.map(row)
+        .map(|(what, error)| (what.trim(), error.trim()))
+        .collect()
+}
+
+#[test]
+fn what_the_page_says_is_refused_is_refused_like_that() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let file = File::create_new(mounted.join("f")).unwrap();
+    file.set_len(16_384).unwrap();
+    let node = |kind| mknodat(CWD, mounted.join("n"), kind, Mode::RUSR, 0);
+    let attribute =
+        |name, value: &[u8]| setxattr(mounted.join("f"), name, value, XattrFlags::empty());
+    // What mode 0644 is as an access list, of version 2: tags, permissions, and of whom.
+    let entry = |tag: u16, permissions: u16| [tag, permissions, u16::MAX, u16::MAX];
+    let entries = [entry(1, 6), entry(4, 4), entry(0x20, 4)];
+    let entries = entries.as_flattened().iter();
+    let list = [2_u16, 0].iter().chain(entries);
+    let list: Vec<u8> = list.flat_map(|word| word.to_le_bytes()).collect();
+    let whiteout = || {
+        let (from, to) = (mounted.join("f"), mounted.join("g"));
+        renameat_with(CWD, from, CWD, to, RenameFlags::WHITEOUT)
+    };
+    let nameless = || {
+        let flags = OFlags::TMPFILE | OFlags::RDWR;
+        open(mounted.path(), flags, Mode::RUSR).map(drop)
+    };
+    let moves = |flags| fallocate(&file, flags, 4096, 4096);
+    let attempts = [
+        (
+            "FIFOs, sockets and device nodes",
+            vec![
+                node(FileType::Fifo),
+                node(FileType::Socket),
+                node(FileType::CharacterDevice),
+            ],
+        ),
+        (
+            "a name that leaves a whiteout (`RENAME_WHITEOUT`)",
+            vec![whiteout()],
+        ),
+        (
+            "extended attributes and access lists",
+            vec![
+                attribute("user.a", b"1"),
+                attribute("system.posix_acl_access", &list),
+            ],
+        ),
+        ("files without a name (`O_TMPFILE`)", vec![nameless()]),
+        (
+            "`fallocate` that moves data (`FALLOC_FL_COLLAPSE_RANGE`, `FALLOC_FL_INSERT_RANGE`)",
+            vec![
+                moves(FallocateFlags::COLLAPSE_RANGE),
+                moves(FallocateFlags::INSERT_RANGE),
+            ],
+        ),
+    ];
+    let told = |error: &Errno| match *error {
+        Errno::OPNOTSUPP => "EOPNOTSUPP".to_owned(),
+        Errno::INVAL => "EINVAL".to_owned(),
+        other => other.to_string(),
+    };
+    let page = refused_by_the_page();
+    assert_eq!(page.len(), attempts.len());
+    for ((what, error), (attempted, found)) in page.into_iter().zip(attempts) {
+        assert_eq!(what, attempted);
+        for found in found {
+            let found = found.as_ref().map_err(told).err();
+            assert_eq!(found.as_deref(), Some(error), "{what}");
+        }
+    }
+}
+
+/// A directory with one file in it, which has the first number that there is.
+fn with_one_file(name: &str, content: &[u8]) -> Tree {
+    let mut tree = Tree::new(Assumptions::default());
+    let file = tree.next_number();
+    let create = TreeChange::Create {
+        name: EntryName {
+            directory: ROOT,
+            name: name.into(),
+        },
+        node: file,
+        what: NewNode::File,
+        attributes: Attributes {
+            mode: Some(0o644),
+            ..Attributes::default()
+        },
+    };
+    let write = TreeChange::Write {
+        file,
+        at: FileOffset(0),
+        data: content.into(),
+    };
+    for (index, change) in [create, write].iter().enumerate() {
+        let done = tree.carry_out(index as u64, Moment::default(), change);
+        done.unwrap();
+    }
+    tree
+}
+
+/// Nothing is kept of names, attributes or content, although numbers are the same.
+#[test]
+fn another_directory_is_seen_at_once() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let names = || {
+        let entries = std::fs::read_dir(mounted.path()).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names
+    };
+    let mut numbers = Vec::new();
+    let mut open = None;
+    for (name, content) in [
+        ("f", &b"first"[..]),
+        ("f", b"longer than the first"),
+        ("f", b""),
+        ("g", b"under another name"),
+    ] {
+        mounted.with(move |tree| tree.show(with_one_file(name, content)));
+        assert_eq!(names(), [name]);
+        assert_eq!(std::fs::read(mounted.join(name)).unwrap(), content);
+        let found = std::fs::metadata(mounted.join(name)).unwrap();
+        assert_eq!(found.len(), content.len() as u64);
+        numbers.push(found.ino());
+        // Of the one before nothing can be read any more.
+        if let Some(before) = open.replace(File::open(mounted.join(name)).unwrap()) {
+            before.read_at(&mut [0; 1], 0).unwrap_err();
+        }
+    }
+    assert!(!mounted.join("f").exists());
+    numbers.dedup();
+    assert_eq!(numbers.len(), 1, "{numbers:?}");
+}
+
 /// A program of another language, because a mapping is nothing that is safe here.
 const MAPS: &str = r#"
 import fcntl, mmap, os, subprocess, sys
@@ -251,6 +435,11 @@ private = mmap.mmap(f, 8192, flags=mmap.MAP_PRIVATE)
 assert private[4096:4100] == b"aaaa"
 private[0:4] = b"mine"
 assert os.pread(f, 4, 0) == b"aaaa"
+# What is changed after a mapping was read is in the next one.
+os.pwrite(f, b"late", 4096)
+later = mmap.mmap(f, 8192, flags=mmap.MAP_PRIVATE)
+assert later[4096:4100] == b"late"
+assert later[0:4] == b"aaaa"
 try:
     shared = mmap.mmap(f, 8192, flags=mmap.MAP_SHARED)
 except OSError as error:

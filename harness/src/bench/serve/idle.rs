@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use driver::units::Bytes;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bench::{BenchError, Row, Settings, Unit};
 use crate::device::Io;
+use crate::open_files::may_open;
 use crate::serve::nbd::message::{FIXED_NEWSTYLE, OPTION_MAGIC, OPTION_REPLY_MAGIC, SERVER_MAGIC};
 
 use super::contender::{Contender, Protocol};
@@ -79,20 +79,6 @@ pub(super) fn measure(
         row(WHAT[1], before.proportional, after.proportional),
     ]);
     Ok(())
-}
-
-/// Whether this process may have that number of files open. It raises its own limit if it may.
-fn may_open(files: u64) -> bool {
-    let limit = getrlimit(Resource::Nofile);
-    let suffices = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
-    if suffices(limit.current) {
-        return true;
-    }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    suffices(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok()
 }
 
 /// A client that has negotiated, and says nothing more.

@@ -24,7 +24,7 @@ pub(super) struct LimitArgs {
     /// DIR with it [default: 2G]
     ///
     /// All of it is in memory. Names and targets of symbolic links count as written. With --repro,
-    /// what the finding's changes may come to.
+    /// this and the other limits are those of what is in the finding.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_bytes: Option<Bytes>,
 

@@ -1,25 +1,22 @@
-//! What `ubdlab crash` tells.
+//! What `ubdlab crash` tells, as a document; `text` says it to a person.
+
+mod text;
 
 use std::path::{Path, PathBuf};
 
-use driver::exact_count;
 use serde::{Serialize, Serializer};
 
 use crate::crash::{
-    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Plan, Ran, Recipe, Session,
+    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Part, Plan, Ran, Session,
 };
 use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
 use crate::sim::{FaultRule, RuleMet};
 
-use super::super::output;
 use super::Args;
 use super::limits::Reached;
 
 /// Who looks at what a crash has left.
 const A_CHECK: &str = "a check of what a crash has left";
-
-/// The most operations of a finding that are listed for a person.
-const MOST_LISTED: usize = 12;
 
 /// The most lines of what a check has said.
 const MOST_LINES: usize = 6;
@@ -47,8 +44,14 @@ pub(super) struct Report {
     different_images: u64,
     checked_images: u64,
     stopped_early: bool,
+    /// Why not all of them are checked, where nobody has stopped that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_error: Option<String>,
     failed_images: u64,
     findings: Vec<FindingReport>,
+    /// Why they are not shrunk, or not all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_shrunk: Option<String>,
     /// What was found beside them, by what the check has said.
     untold: Untold,
     #[serde(skip)]
@@ -121,9 +124,11 @@ struct FindingReport {
     before: Option<String>,
     /// What was not synced.
     unsynced: Vec<Unsynced>,
-    /// Of the write that came next, a kill has left what lies before this border of its pages.
+    /// Of the write that came next, a kill has left so many of the first bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    killed_at_border: Option<u64>,
+    bytes_before_kill: Option<u64>,
+    #[serde(skip)]
+    cut_short: Option<Part>,
     check: Checked,
     /// Where it was written to.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
@@ -178,8 +183,10 @@ impl Report {
             different_images: 0,
             checked_images: 0,
             stopped_early: false,
+            ended_by_error: None,
             failed_images: 0,
             findings: Vec::new(),
+            not_shrunk: None,
             untold: Untold {
                 kinds: 0,
                 images: 0,
@@ -202,12 +209,12 @@ impl Report {
         session: &Session,
         args: &Args,
         plan: &Plan,
-        checks: &Checks,
+        checks: Checks,
         found: Found,
         kept: Vec<Kept>,
     ) -> Report {
         let mut begun = Report::begin(session, args);
-        begun.for_the_page.moments = session.by_moment(plan, checks);
+        begun.for_the_page.moments = session.by_moment(plan, &checks);
         let by_checks = checks.reached.iter();
         let by_checks = by_checks.map(|limit| Reached::new(A_CHECK, *limit, session.limits()));
         begun.reached.extend(by_checks);
@@ -219,10 +226,12 @@ impl Report {
             different_images: plan.planned.len() as u64,
             checked_images: checks.checked,
             stopped_early: checks.stopped,
+            ended_by_error: checks.ended_by,
             failed_images: alike.sum(),
             findings: (found.told.iter().zip(kept))
                 .map(|(group, kept)| FindingReport::of(group, kept))
                 .collect(),
+            not_shrunk: found.not_shrunk,
             untold: Untold {
                 kinds: found.untold_kinds,
                 images: found.untold_images,
@@ -262,6 +271,7 @@ impl Report {
                 checked: self.checked_images,
                 failed: self.failed_images,
                 stopped: self.stopped_early,
+                ended_by: self.ended_by_error.as_deref(),
                 moments,
                 findings: groups,
                 untold: (self.untold.kinds, self.untold.images),
@@ -278,70 +288,6 @@ impl Report {
     pub(super) fn is_good(&self) -> bool {
         self.without_crash.passes && self.failed_images == 0
     }
-
-    pub(super) fn print(&self) {
-        let Report {
-            command,
-            changes,
-            syncs,
-            points,
-            images,
-            different_images,
-            checked_images,
-            failed_images,
-            ..
-        } = self;
-        output::line(format_args!(
-            "{command}: {} ({})",
-            exact_count(*changes, "change"),
-            exact_count(*syncs, "sync")
-        ));
-        if !self.without_crash.passes {
-            let end = &self.without_crash.end;
-            output::line(format_args!("without any crash, the check {end}"));
-            self.without_crash.print();
-            output::line(
-                "nothing was crashed: what is not fine without a crash tells nothing of one",
-            );
-            return;
-        }
-        output::line(format_args!(
-            "{}: {} at {}, {different_images} of them different, {checked_images} checked",
-            self.model,
-            exact_count(*images, "image"),
-            exact_count(*points, "moment"),
-        ));
-        if self.stopped_early {
-            output::line("stopped before all were checked");
-        }
-        match failed_images {
-            0 if *checked_images == 0 && self.stopped_early => {}
-            0 if self.stopped_early => output::line("the check passes on those that were checked"),
-            0 => output::line("the check passes on all of them"),
-            _ => output::line(format_args!(
-                "the check does not pass on {}",
-                exact_count(*failed_images, "image")
-            )),
-        }
-        for (number, finding) in (1..).zip(&self.findings) {
-            finding.print(number, self.findings.len());
-        }
-        if self.untold.kinds > 0 {
-            output::line("");
-            output::line(format_args!(
-                "not told: {}, which say something else on {}",
-                exact_count(self.untold.kinds, "further finding"),
-                exact_count(self.untold.images, "image")
-            ));
-        }
-        if self.findings.iter().any(FindingReport::may_be_kept) {
-            output::line("");
-            output::line(
-                "not kept: with --out DIR each finding becomes a file, which ubdlab crash --repro \
-                 checks again",
-            );
-        }
-    }
 }
 
 impl Checked {
@@ -350,12 +296,6 @@ impl Checked {
             passes: ran.end.is_good(),
             end: ran.end.to_string(),
             said: last_lines(&ran.said),
-        }
-    }
-
-    fn print(&self) {
-        for line in &self.said {
-            output::line(format_args!("    | {line}"));
         }
     }
 }
@@ -375,7 +315,7 @@ impl FindingReport {
                 Fate::Safe => "safe".to_owned(),
                 Fate::Survived => "survived".to_owned(),
                 Fate::Lost => "lost".to_owned(),
-                Fate::Torn(kept, all) => format!("torn: {kept} of {all} sectors survived"),
+                Fate::Torn(part) => format!("torn: {part} survived"),
             },
         });
         FindingReport {
@@ -384,10 +324,8 @@ impl FindingReport {
             after: finding.after.clone(),
             before: finding.before.clone(),
             unsynced: unsynced.collect(),
-            killed_at_border: match finding.recipe {
-                Recipe::KilledWithin(border) => Some(border),
-                _ => None,
-            },
+            bytes_before_kill: finding.cut_short.map(|part| part.done),
+            cut_short: finding.cut_short,
             check: Checked::of(&finding.ran),
             file,
             not_written,
@@ -409,61 +347,6 @@ impl FindingReport {
             (None, None) => KeptAs::NotAskedFor,
         }
     }
-
-    fn print(&self, number: usize, of: usize) {
-        output::line("");
-        output::line(format_args!(
-            "finding {number} of {of}: {}: the check {}",
-            exact_count(self.images, "image"),
-            self.check.end
-        ));
-        self.check.print();
-        match &self.after {
-            None => output::line("  crashed before the command had changed anything"),
-            Some(after) => output::line(format_args!(
-                "  crashed after change {}: {after}",
-                self.changes_before.saturating_sub(1)
-            )),
-        }
-        match (&self.before, self.killed_at_border) {
-            (Some(before), Some(border)) => output::line(format_args!(
-                "  in the middle of: {before}, of which {} were done",
-                exact_count(border, "page")
-            )),
-            (Some(before), None) => output::line(format_args!("  before: {before}")),
-            (None, _) => output::line("  when the command had ended"),
-        }
-        let not_survived = self.unsynced.iter().filter(|it| it.fate != "survived");
-        let gone: Vec<_> = not_survived.collect();
-        let kept = self.unsynced.len() - gone.len();
-        let unsynced = exact_count(self.unsynced.len() as u64, "change");
-        match (self.unsynced.is_empty(), gone.is_empty()) {
-            (true, _) => {}
-            (false, true) => output::line(format_args!(
-                "  not synced then: {unsynced}, all of which survived"
-            )),
-            (false, false) => output::line(format_args!(
-                "  not synced then: {unsynced}; {kept} survived, and these did not:"
-            )),
-        }
-        for it in gone.iter().take(MOST_LISTED) {
-            let Unsynced {
-                change,
-                operation,
-                fate,
-            } = it;
-            output::line(format_args!("    {change}: {operation}: {fate}"));
-        }
-        if gone.len() > MOST_LISTED {
-            output::line(format_args!("    and {} more", gone.len() - MOST_LISTED));
-        }
-        if let Some(file) = &self.file {
-            output::line(format_args!("  again: {}", repeating(file)));
-        }
-        if let Some(why) = &self.not_written {
-            output::line(format_args!("  not written: {why}"));
-        }
-    }
 }
 
 /// The command that checks what is in a file again.
@@ -480,24 +363,6 @@ pub(super) struct Repeated {
     pub(super) passes: bool,
     pub(super) end: String,
     pub(super) said: Vec<String>,
-}
-
-impl Repeated {
-    pub(super) fn print(&self) {
-        let Repeated {
-            command,
-            check,
-            end,
-            said,
-            ..
-        } = self;
-        output::line(format_args!(
-            "a crash of {command}: the check {end}: {check}"
-        ));
-        for line in said {
-            output::line(format_args!("    | {line}"));
-        }
-    }
 }
 
 /// The last lines that say something.

@@ -1,5 +1,6 @@
 //! `ubdlab crash --repro`.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,11 +8,10 @@ use crossbeam_channel::bounded;
 use driver::shown;
 use userhelper::unfinished::{self, Undoable};
 
-use crate::crash::{CannotCrash, End, FORMAT, FindingFile, Shown};
+use crate::crash::{CannotCrash, End, FindingFile, Shown};
 use crate::mount::Limits;
 use crate::report::crash_finding_page;
 
-use super::super::document;
 use super::super::interrupt::{self, Interrupt};
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
@@ -20,17 +20,10 @@ use super::limits::Reached;
 use super::report::{Repeated, last_lines, repeating};
 use super::{Args, failure};
 
-/// The largest file that is read as a finding of this much content: as base64 it is a third longer.
-fn largest(limits: Limits) -> u64 {
-    const AT_LEAST: u64 = 2 << 30;
-    limits.bytes.saturating_mul(2).max(AT_LEAST)
-}
-
 /// Checks the remains of the finding in `file` again, or mounts them.
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let page = PageFile::begin(args.report.as_deref(), None)?;
     let limits = args.limits.limits();
-    let finding = read(file, limits)?;
     let failed = |error: CannotCrash| match error {
         CannotCrash::Finding(_) => {
             let Failure(wrong) = failure(error, limits);
@@ -38,6 +31,9 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         }
         error => failure(error, limits),
     };
+    let opened = File::open(file).map_err(|error| not_there(file, &error))?;
+    let finding = FindingFile::read(opened, limits);
+    let finding = finding.map_err(|error| failed(error.into()))?;
     let interrupt = Interrupt::catch();
     if let Some(directory) = &args.mount {
         let shown = show(&finding, directory, limits, &interrupt);
@@ -70,8 +66,9 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let directory = directory.canonicalize();
     let directory = directory.map_err(|error| not_there(&named, &error))?;
     let stop = interrupt.stop();
-    let ran = finding.check_again(&directory, within, limits, args.timeout, stop);
-    let ran = ran.map_err(failed)?;
+    let told = finding.check_again(&directory, within, limits, args.timeout, stop);
+    let told = told.map_err(failed)?;
+    let ran = &told.ran;
     for limit in &ran.reached {
         output::remark(Reached::new("the check", *limit, limits).told());
     }
@@ -91,9 +88,6 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         return Ok(Verdict::EndedBySignal(signal));
     }
     page.write(|| {
-        let told = finding
-            .told(ran, limits.bytes)
-            .map_err(|error| failed(error.into()))?;
         let again = repeating(file);
         Ok(crash_finding_page(
             &repeated.command,
@@ -185,19 +179,4 @@ fn remove(made: &[PathBuf]) -> bool {
 
 fn not_there(path: &Path, error: &std::io::Error) -> Failure {
     Failure(format!("{}: {}", shown(path), driver::system_words(error)))
-}
-
-fn read(file: &Path, limits: Limits) -> Result<FindingFile, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", shown(file)));
-    let way_out = "; --max-bytes raises that";
-    let text = document::text(file, largest(limits), "a finding", way_out)?;
-    let finding: FindingFile = serde_json::from_str(&text)
-        .map_err(|error| wrong(format!("not a finding of ubdlab crash: {error}")))?;
-    match finding.format == FORMAT {
-        true => Ok(finding),
-        false => Err(wrong(format!(
-            "found format {:?}, expected {FORMAT:?}",
-            finding.format
-        ))),
-    }
 }

@@ -48,11 +48,12 @@ fn crashed(sandbox: &Sandbox, check: &str, command: &[&str], status: i32, images
     report
 }
 
-/// A check in a shell: that of the COW file `work/NAME`, repaired first, and that it has the
-/// content of the disk `expected`.
+/// A check in a shell: that of the COW file `work/NAME`, and that it has the content of the disk
+/// `expected`. It may have leaks at first (status 3), which a repair takes away, and nothing worse.
 fn is_whole(name: &str, expected: &str) -> String {
     format!(
-        "{PROGRAM} image check --repair work/{name} >/dev/null; \
+        "{PROGRAM} image check work/{name} >/dev/null; case $? in 0|3) ;; *) exit 7;; esac; \
+         {PROGRAM} image check --repair work/{name} >/dev/null; \
          {PROGRAM} image check work/{name} && \
          {PROGRAM} image compare work/{name} {expected} >/dev/null"
     )

@@ -163,12 +163,12 @@ fn interrupted() -> Option<Sandbox> {
     let finding = findings.iter().find(is_interrupted);
     let finding = finding.unwrap_or_else(|| panic!("{report}"));
     let file = finding["file"].as_str().unwrap();
-    let file: FindingFile = serde_json::from_slice(&sandbox.read(file)).unwrap();
+    let file = FindingFile::read(&*sandbox.read(file), Limits::default()).unwrap();
     let work = sandbox.path("work");
     std::fs::remove_dir_all(&work).unwrap();
     std::fs::create_dir(&work).unwrap();
     let never = std::sync::atomic::AtomicBool::new(false);
-    let remains = file.remains(Limits::default().bytes).unwrap();
+    let remains = file.remains(Limits::default()).unwrap();
     assert!(remains.store(Path::new(&work), &never).unwrap());
     Some(sandbox)
 }

@@ -1,0 +1,397 @@
+//! Shrinking a finding to the fewest lost operations: one after the other survives after all, as
+//! long as the check still does not pass.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sim::tree::{AtStake, Tree, TreeSurvivors};
+use crate::sim::{InodeNumber, Survival};
+
+use super::command::{End, Ran};
+use super::recipe::Recipe;
+
+/// The most checks that the shrinking of one finding takes.
+const MOST_CHECKS: usize = 200;
+
+/// The most images that are made for it. Most of them are alike, and are not checked.
+const MOST_IMAGES: usize = 2000;
+
+/// Shrinks what the crash has lost, with `tree` at its moment. `check` says what the check does of
+/// an image, if it can be run.
+pub(super) fn shrink(
+    check: &mut dyn FnMut(Tree) -> Option<Ran>,
+    tree: &Tree,
+    recipe: Recipe,
+    ran: Ran,
+    stop: &AtomicBool,
+) -> (Recipe, Ran) {
+    if matches!(recipe, Recipe::Killed | Recipe::KilledWithin(_)) {
+        return (recipe, ran);
+    }
+    let at_stake = tree.at_stake();
+    let survivors = whole(&at_stake, recipe.survivors(&at_stake));
+    let mut shrinking = Shrinking {
+        check,
+        tree,
+        stop,
+        decisions: decisions(&at_stake),
+        // What is lost with an earlier change of names is not to be told as what survived.
+        survivors: with_effect(tree, survivors),
+        ran,
+        image: None,
+        passing: BTreeSet::new(),
+        checks: 0,
+        images: 0,
+    };
+    shrinking.image = shrinking
+        .image_of(&shrinking.survivors)
+        .map(|it| it.digest());
+    loop {
+        let fewer = shrinking.lose_fewer();
+        let less = shrinking.tear_less();
+        if !(fewer || less) || shrinking.is_over() {
+            break;
+        }
+    }
+    (Recipe::Exactly(shrinking.survivors), shrinking.ran)
+}
+
+/// With a decision about everything.
+pub(super) fn whole(at_stake: &AtStake, mut survivors: TreeSurvivors) -> TreeSurvivors {
+    for file in &at_stake.files.files {
+        let fates = survivors.files.entry(file.inode).or_default();
+        fates.resize(file.operations.len(), Survival::Lost);
+    }
+    survivors.names.resize(at_stake.names.len(), false);
+    survivors
+}
+
+fn with_effect(tree: &Tree, mut survivors: TreeSurvivors) -> TreeSurvivors {
+    survivors.names = tree.surviving(&survivors);
+    survivors
+}
+
+/// A change at stake.
+#[derive(Clone, Copy)]
+enum Decision {
+    /// The one with this place among those of the file, and how many atoms it has.
+    File(InodeNumber, usize, u64),
+    /// The one with this place among those of names.
+    Name(usize),
+}
+
+/// All of them, in the order of the run.
+fn decisions(at_stake: &AtStake) -> Vec<Decision> {
+    let names = at_stake.names.iter().enumerate();
+    let mut decisions: Vec<(u64, Decision)> = names
+        .map(|(place, &index)| (index, Decision::Name(place)))
+        .collect();
+    for file in &at_stake.files.files {
+        let operations = file.operations.iter().enumerate();
+        decisions.extend(operations.map(|(place, operation)| {
+            let decision = Decision::File(file.inode, place, operation.atoms);
+            (operation.index, decision)
+        }));
+    }
+    decisions.sort_by_key(|(index, _)| *index);
+    decisions
+        .into_iter()
+        .map(|(_, decision)| decision)
+        .collect()
+}
+
+impl Decision {
+    fn survives(self, survivors: &TreeSurvivors) -> bool {
+        match self {
+            Decision::File(inode, place, _) => {
+                fate(survivors, inode, place).is_none_or(|fate| *fate == Survival::Whole)
+            }
+            Decision::Name(place) => survivors.names.get(place).is_none_or(|kept| *kept),
+        }
+    }
+
+    fn survive(self, survivors: &mut TreeSurvivors) {
+        match self {
+            Decision::File(inode, place, _) => set_fate(survivors, inode, place, Survival::Whole),
+            Decision::Name(place) => {
+                if let Some(kept) = survivors.names.get_mut(place) {
+                    *kept = true;
+                }
+            }
+        }
+    }
+}
+
+fn fate(survivors: &TreeSurvivors, inode: InodeNumber, place: usize) -> Option<&Survival> {
+    survivors.files.get(&inode)?.get(place)
+}
+
+fn set_fate(survivors: &mut TreeSurvivors, inode: InodeNumber, place: usize, becomes: Survival) {
+    let fates = survivors.files.get_mut(&inode);
+    if let Some(fate) = fates.and_then(|fates| fates.get_mut(place)) {
+        *fate = becomes;
+    }
+}
+
+struct Shrinking<'a> {
+    check: &'a mut dyn FnMut(Tree) -> Option<Ran>,
+    tree: &'a Tree,
+    stop: &'a AtomicBool,
+    decisions: Vec<Decision>,
+    /// What survives so far.
+    survivors: TreeSurvivors,
+    /// What the check says of it.
+    ran: Ran,
+    /// The digest of its image.
+    image: Option<u128>,
+    /// Those of the images on which the check passes.
+    passing: BTreeSet<u128>,
+    checks: usize,
+    images: usize,
+}
+
+impl Shrinking<'_> {
+    fn is_over(&self) -> bool {
+        self.checks >= MOST_CHECKS
+            || self.images >= MOST_IMAGES
+            || self.stop.load(Ordering::Relaxed)
+    }
+
+    fn image_of(&self, survivors: &TreeSurvivors) -> Option<Tree> {
+        self.tree.after_power_cut(survivors).ok()
+    }
+
+    /// Goes on with these survivors, which are more than before, if the check does not pass on what
+    /// they leave. Whether it has.
+    fn attempt(&mut self, attempted: TreeSurvivors) -> bool {
+        let attempted = with_effect(self.tree, attempted);
+        if attempted == self.survivors || self.is_over() {
+            return false;
+        }
+        let Some(image) = self.image_of(&attempted) else {
+            return false;
+        };
+        self.images += 1;
+        let digest = image.digest();
+        if self.passing.contains(&digest) {
+            return false;
+        }
+        // Of one that is alike the check says what it has said.
+        if self.image != Some(digest) {
+            self.checks += 1;
+            match (self.check)(image) {
+                Some(ran) if ran.end.is_good() => {
+                    self.passing.insert(digest);
+                    return false;
+                }
+                Some(ran) if ran.end != End::Stopped => self.ran = ran,
+                _ => return false,
+            }
+        }
+        (self.survivors, self.image) = (attempted, Some(digest));
+        true
+    }
+
+    /// Lets what was lost survive: all of it, halves of it, and smaller and smaller parts, until
+    /// there is nothing that could survive alone. Whether something has.
+    fn lose_fewer(&mut self) -> bool {
+        let mut some = false;
+        let mut size = self.lost().len();
+        while size > 0 && !self.is_over() {
+            let mut changed = false;
+            for part in self.lost().chunks(size) {
+                let mut attempted = self.survivors.clone();
+                for decision in part {
+                    decision.survive(&mut attempted);
+                }
+                changed |= self.attempt(attempted);
+            }
+            some |= changed;
+            size = match (size, changed) {
+                (1, true) => 1,
+                // What one part has needed may have gone with another: the next size is tried
+                // on what is left.
+                (size, _) => (size / 2).min(self.lost().len()),
+            };
+        }
+        some
+    }
+
+    /// What has not survived whole, in order.
+    fn lost(&self) -> Vec<Decision> {
+        let decisions = self.decisions.iter();
+        let lost = decisions.filter(|decision| !decision.survives(&self.survivors));
+        lost.copied().collect()
+    }
+
+    /// Lets more survive of what is torn: what each tear has lost in one go, halves of that, and
+    /// smaller and smaller parts. Whether something has.
+    fn tear_less(&mut self) -> bool {
+        let mut some = false;
+        for decision in self.lost() {
+            let Decision::File(inode, place, atoms) = decision else {
+                continue;
+            };
+            let Some(Survival::Torn(runs)) = fate(&self.survivors, inode, place) else {
+                continue;
+            };
+            let mut open = between(runs, atoms);
+            while let Some((from, to)) = open.pop().filter(|_| !self.is_over()) {
+                let Some(Survival::Torn(runs)) = fate(&self.survivors, inode, place) else {
+                    break;
+                };
+                let becomes = Survival::Torn(with_run(runs, (from, to)));
+                let mut attempted = self.survivors.clone();
+                set_fate(&mut attempted, inode, place, becomes);
+                let middle = from + (to - from) / 2;
+                match self.attempt(attempted) {
+                    true => some = true,
+                    false if middle > from => open.extend([(middle, to), (from, middle)]),
+                    false => {}
+                }
+            }
+        }
+        some
+    }
+}
+
+/// What of so many atoms lies between these runs of them, which ascend.
+fn between(runs: &[(u64, u64)], atoms: u64) -> Vec<(u64, u64)> {
+    let starts = [0].into_iter().chain(runs.iter().map(|run| run.1));
+    let ends = runs.iter().map(|run| run.0).chain([atoms]);
+    starts.zip(ends).filter(|(from, to)| from < to).collect()
+}
+
+/// These runs, ascending, and one more.
+fn with_run(runs: &[(u64, u64)], (mut from, mut to): (u64, u64)) -> Vec<(u64, u64)> {
+    let mut together = Vec::with_capacity(runs.len() + 1);
+    for &(start, end) in runs {
+        match start > to || end < from {
+            true => together.push((start, end)),
+            false => (from, to) = (from.min(start), to.max(end)),
+        }
+    }
+    together.push((from, to));
+    together.sort_unstable();
+    together
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use driver::units::FileOffset;
+
+    use super::*;
+    use crate::sim::Assumptions;
+    use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, TreeChange};
+
+    const SECTOR: u64 = 512;
+
+    /// A directory with these files, whose names are durable, and a write of this length to each.
+    fn written(files: u64, len: u64) -> Tree {
+        let mut tree = Tree::new(Assumptions::default());
+        let mut index = 0;
+        let mut carry_out = |change: &TreeChange| {
+            tree.carry_out(index, Moment::default(), change).unwrap();
+            index += 1;
+        };
+        for file in 0..files {
+            carry_out(&TreeChange::Create {
+                name: EntryName {
+                    directory: ROOT,
+                    name: file.to_string().into(),
+                },
+                node: number(file),
+                what: NewNode::File,
+                attributes: Attributes::default(),
+            });
+        }
+        carry_out(&TreeChange::SyncDirectory(ROOT));
+        for file in 0..files {
+            carry_out(&TreeChange::Write {
+                file: number(file),
+                at: FileOffset(0),
+                data: vec![7; len as usize].into(),
+            });
+        }
+        tree
+    }
+
+    fn number(file: u64) -> InodeNumber {
+        InodeNumber(ROOT.0 + 1 + file)
+    }
+
+    fn ran(passes: bool) -> Ran {
+        Ran {
+            end: End::Exited(ExitStatus::from_raw(if passes { 0 } else { 1 << 8 })),
+            said: Vec::new(),
+            reached: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a file has its content, at this sector.
+    fn has(image: &Tree, file: u64, sector: u64) -> bool {
+        let content = image.content(number(file)).unwrap();
+        content.holds(&[7], FileOffset(sector * SECTOR))
+    }
+
+    /// What is left of these survivors, and the number of checks, where the check passes as said.
+    fn shrunk(tree: &Tree, recipe: Recipe, passes: impl Fn(&Tree) -> bool) -> (Vec<Survival>, u64) {
+        let never = AtomicBool::new(false);
+        let mut checks = 0;
+        let mut check = |image: Tree| {
+            checks += 1;
+            Some(ran(passes(&image)))
+        };
+        let (recipe, _) = shrink(&mut check, tree, recipe, ran(false), &never);
+        let survivors = recipe.survivors(&tree.at_stake());
+        (survivors.files.into_values().flatten().collect(), checks)
+    }
+
+    #[test]
+    fn one_of_many_lost_writes_is_left_after_few_checks() {
+        let tree = written(300, 1);
+        for cause in [0, 150, 299] {
+            let (fates, checks) = shrunk(&tree, Recipe::Nothing, |image| has(image, cause, 0));
+            let lost = fates.iter().filter(|fate| **fate != Survival::Whole);
+            assert_eq!(lost.count(), 1, "{cause}");
+            assert_eq!(fates[cause as usize], Survival::Lost);
+            assert!(checks < 30, "{checks} checks");
+        }
+    }
+
+    /// The first one can survive only after the second has.
+    #[test]
+    fn what_could_not_survive_alone_is_tried_again() {
+        let tree = written(3, 1);
+        let passes = |image: &Tree| has(image, 2, 0) || has(image, 0, 0) && !has(image, 1, 0);
+        let (fates, _) = shrunk(&tree, Recipe::Nothing, passes);
+        let expected = [Survival::Whole, Survival::Whole, Survival::Lost];
+        assert_eq!(fates, expected);
+    }
+
+    #[test]
+    fn of_a_torn_write_no_more_is_lost_than_it_takes() {
+        let tree = written(1, 8 * SECTOR);
+        let torn = Survival::Torn(vec![(0, 1), (7, 8)]);
+        let recipe = Recipe::Exactly(TreeSurvivors {
+            files: [(number(0), vec![torn])].into(),
+            names: Vec::new(),
+        });
+        let (fates, _) = shrunk(&tree, recipe, |image| has(image, 0, 5));
+        assert_eq!(fates, [Survival::Torn(vec![(0, 5), (6, 8)])]);
+    }
+
+    #[test]
+    fn runs_of_atoms_are_put_together() {
+        assert_eq!(with_run(&[(1, 2), (4, 6)], (2, 4)), [(1, 6)]);
+        assert_eq!(
+            with_run(&[(1, 2), (8, 9)], (4, 6)),
+            [(1, 2), (4, 6), (8, 9)]
+        );
+        assert_eq!(between(&[(1, 2), (4, 6)], 6), [(0, 1), (2, 4)]);
+        assert_eq!(between(&[], 2), [(0, 2)]);
+    }
+}
