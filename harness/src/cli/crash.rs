@@ -1,5 +1,6 @@
 //! `ubdlab crash`.
 
+mod earlier;
 mod idle_rules;
 mod limits;
 mod report;
@@ -46,11 +47,15 @@ use weaken::OfADirectory;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  ubdlab crash --dir work --check 'qemu-img check work/disk.qcow2' -- qemu-img commit work/top.qcow2
-  ubdlab crash --dir work --check 'ubdlab image check work/a.cow' -- ubdlab image resize work/a.cow +1M
+  ubdlab crash --dir work --check 'qemu-img check -r leaks work/disk.qcow2' \\
+    -- qemu-img commit work/top.qcow2
+  ubdlab crash --dir work --check 'ubdlab image check --repair work/a.cow' \\
+    -- ubdlab image resize work/a.cow +1M
   ubdlab crash --dir db --setup 'sqlite3 db/a \"create table t(x)\"' \\
     --check 'test \"$(sqlite3 db/a \"pragma integrity_check\")\" = ok' \\
     -- sqlite3 db/a 'insert into t values (1)'
+
+A check does first what is done after a power cut: it repairs, recovers, replays a journal.
 
 It takes root, or `unshare --user --map-root-user --mount` before the command, and the kernel's
 FUSE. docs/crash.md says what is assumed of a disk.")]
@@ -74,6 +79,9 @@ pub(super) struct Args {
     model: ModelArg,
 
     /// Assume less of the disk; may be repeated
+    ///
+    /// What makes no difference to the crashes is refused: what is said of a kill with --model
+    /// power, for example.
     #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
     weaken: Vec<OfADirectory>,
 
@@ -128,6 +136,9 @@ pub(super) struct Args {
     seed: u64,
 
     /// Write each kind of finding into this directory, as a file that --repro takes
+    ///
+    /// Those of an earlier run that have the same names are replaced. The others stay, and are told
+    /// of.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -137,12 +148,20 @@ pub(super) struct Args {
 
     /// Check what the crash in this file has left, once more
     ///
-    /// The check is a shell command in FILE. Look at a file from somebody else first.
+    /// The check is a shell command in FILE. Look at a file from somebody else first. It runs in
+    /// the directory in which it ran when this was found, which has to be there, with what the
+    /// check names beside DIR.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "dir", "check", "setup", "model", "weaken", "fault", "points", "images", "jobs", "seed", "keep", "out",
         "command",
     ])]
     repro: Option<PathBuf>,
+
+    /// Run the check of --repro in this directory, as on another machine
+    ///
+    /// DIR is beneath it as it was beneath the other one, or in its own place if it was elsewhere.
+    #[arg(long, requires = "repro", conflicts_with = "mount")]
+    here: bool,
 
     /// Mount what the crash has left on DIR, which is empty, until Ctrl-C
     ///
@@ -217,7 +236,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         Some(options) => options,
         None => return Ok(wrong_usage("COMMAND: found nothing to crash".into())),
     };
-    if let Some(wrong) = args.wrong_together(&options.directory) {
+    if let Some(wrong) = args
+        .wrong_alone()
+        .or(args.wrong_together(&options.directory))
+    {
         return Ok(wrong_usage(wrong));
     }
     let limits = options.limits;
@@ -251,8 +273,9 @@ fn why_it_stays(session: Option<&Session>, told: &Result<bool, Failure>) -> Opti
     match (interrupt::signal(), told, session) {
         (Some(_), ..) => Some("a signal has ended the run"),
         // What has failed is said after it.
-        (None, Err(_), _) => Some("the run has failed"),
-        (None, Ok(_), session) => session.and_then(Session::why_not_kept),
+        (None, told, session) => session
+            .and_then(Session::why_not_kept)
+            .or(told.is_err().then_some("the run has failed")),
     }
 }
 
@@ -311,8 +334,13 @@ fn crash(
     own: &OwnFiles,
     interrupt: &Interrupt,
 ) -> (Report, Option<Failure>) {
-    if !session.at_the_end.end.is_good() {
-        return (Report::of_a_bad_end(session, args), None);
+    let end = session.at_the_end.end;
+    if !end.is_good() {
+        let why = match end.is_of_no_command() {
+            true => format!("the check could not be run: without a crash, it {end}"),
+            false => format!("nothing was crashed: without a crash, the check {end}"),
+        };
+        return (Report::of_a_bad_end(session, args), Some(Failure(why)));
     }
     let planning = bar("planning", "moments");
     let plan = session.plan(interrupt.stop(), &|done, of| {
@@ -326,10 +354,11 @@ fn crash(
     let checks = session.check(&plan, interrupt.stop(), &progress);
     interrupt::clear_bar();
     let found = session.found(&checks, &plan, interrupt.stop());
+    let earlier = args.out.as_deref().map(earlier::numbers_in);
     let write = |(number, group)| match &args.out {
         None => Kept::NotAskedFor,
         Some(directory) => {
-            let file = directory.join(format!("finding-{number}.json"));
+            let file = directory.join(earlier::name_of(number));
             let may_be_made = own.check_made(&file).map_err(Failure);
             match may_be_made.and_then(|()| write(session, group, &file)) {
                 Ok(()) => Kept::In(file),
@@ -339,6 +368,12 @@ fn crash(
     };
     // Where there is no space for one there may be for another.
     let kept: Vec<Kept> = (1..).zip(&found.told).map(write).collect();
+    if let (Some(directory), Some(earlier)) = (&args.out, earlier) {
+        let written = (1..).zip(&kept).filter(|(_, kept)| kept.is_written());
+        let written: Vec<u64> = written.map(|(number, _)| number).collect();
+        let told = earlier::told(directory, &earlier, &written);
+        told.iter().for_each(output::remark);
+    }
     let not_written = kept.iter().find_map(Kept::why_not);
     let in_the_checks = checks.ended_by.as_deref().or(found.not_shrunk.as_deref());
     let failure = in_the_checks.or(not_written);
@@ -459,10 +494,29 @@ impl Args {
         }))
     }
 
+    /// What has no sense by itself.
+    fn wrong_alone(&self) -> Option<String> {
+        // An empty line passes on everything. It is what a shell makes of a variable that is unset.
+        let check = self.check.as_ref()?;
+        let is_blank = check.as_encoded_bytes().iter().all(u8::is_ascii_whitespace);
+        is_blank.then(|| "--check: found an empty command, expected one that looks at DIR".into())
+    }
+
     /// What cannot be had together.
     fn wrong_together(&self, directory: &Path) -> Option<String> {
         if self.mount.is_some() {
             return Some("--mount: expected --repro with it".into());
+        }
+        let lacking = self.weaken.iter().find_map(|weakening| {
+            let lacks = weakening.lacks(self.model.into(), !self.fault.is_empty())?;
+            let name = weakening.name();
+            Some(format!(
+                "--weaken {name}: found nothing to which it makes a difference, expected {lacks} \
+                 with it"
+            ))
+        });
+        if lacking.is_some() {
+            return lacking;
         }
         if self.points.saturating_mul(self.images) > MOST_PLANNED {
             return Some(format!(

@@ -20,6 +20,13 @@ impl<'a> PageFile<'a> {
         path: Option<&'a Path>,
         out: Option<&Path>,
     ) -> Result<PageFile<'a>, Failure> {
+        if path == Some(Path::new("-")) {
+            return Err(Failure(
+                "-: writing: found the name that stands for standard output, expected that of a \
+                 file: ./- if that is meant, or /dev/stdout"
+                    .into(),
+            ));
+        }
         let is_made = |page: &&Path| !out.is_some_and(|out| !out.exists() && page.starts_with(out));
         let begun = path.filter(is_made).map(OutputFile::create).transpose()?;
         Ok(PageFile { path, begun })

@@ -290,6 +290,8 @@ mod tests {
         };
         Plan {
             points: images,
+            points_of_run: images,
+            partial_points: 0,
             images,
             planned: (0..images).map(planned).collect(),
             largest: 0,

@@ -114,6 +114,11 @@ impl End {
     pub fn is_good(self) -> bool {
         matches!(self, End::Exited(status) if status.success())
     }
+
+    /// Whether it ended as a shell does whose command is not there, or is none.
+    pub fn is_of_no_command(self) -> bool {
+        matches!(self, End::Exited(status) if matches!(status.code(), Some(126 | 127)))
+    }
 }
 
 /// As it ends a sentence about a check.

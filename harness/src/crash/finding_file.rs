@@ -29,8 +29,12 @@ pub struct FindingFile {
     pub command: String,
     /// What looks at the image, in a shell.
     pub check: Text,
-    /// The directory as the check names it: beneath the one in which it runs, or an absolute path.
+    /// Where the check runs, as an absolute path. What it names lies there.
+    pub within: Text,
+    /// Where the directory is for it, as an absolute path.
     pub directory: Text,
+    /// How the check ended.
+    pub end: String,
     /// What was assumed of the disk.
     pub assumptions: Assumptions,
     /// The changes before the crash.
@@ -128,14 +132,15 @@ pub enum BadFinding {
         /// The last one.
         changes: u64,
     },
-    /// The directory has a name that leads elsewhere.
-    #[error(
-        "directory: found {}, expected an absolute path or one beneath, without \"..\"",
-        shown(found)
-    )]
-    Directory {
+    /// A place has a name that leads elsewhere.
+    #[error("{field}: found {}, expected {expected}, without \"..\"", shown(found))]
+    Place {
+        /// Which.
+        field: &'static str,
         /// What it says.
         found: PathBuf,
+        /// What it would have to be.
+        expected: &'static str,
     },
 }
 
@@ -215,23 +220,55 @@ impl FindingFile {
         self.changes.get(point).map(|recorded| &recorded.change)
     }
 
-    /// The directory, as the check names it.
+    /// Where the check runs.
+    ///
+    /// # Errors
+    /// If that leads to somewhere else than it says.
+    pub fn within(&self) -> Result<PathBuf, BadFinding> {
+        let found = PathBuf::from(self.within.text());
+        match leads_there(&found) {
+            true => Ok(found),
+            false => Err(BadFinding::Place {
+                field: "within",
+                found,
+                expected: "an absolute path",
+            }),
+        }
+    }
+
+    /// What the remains lie over for it.
     ///
     /// # Errors
     /// If that leads to somewhere else than it says.
     pub fn directory(&self) -> Result<PathBuf, BadFinding> {
         let found = PathBuf::from(self.directory.text());
-        let mut parts = found.components();
-        let leads_there = |part| match part {
-            Component::Normal(_) => true,
-            Component::RootDir => found.is_absolute(),
-            Component::Prefix(_) | Component::CurDir | Component::ParentDir => false,
-        };
-        match parts.all(leads_there) && found.file_name().is_some() {
+        match leads_there(&found) && found.file_name().is_some() {
             true => Ok(found),
-            false => Err(BadFinding::Directory { found }),
+            false => Err(BadFinding::Place {
+                field: "directory",
+                found,
+                expected: "an absolute path beneath /",
+            }),
         }
     }
+
+    /// The directory as the check may name it: beneath the one in which it runs, if it is there.
+    ///
+    /// # Errors
+    /// As for both of them.
+    pub fn named(&self) -> Result<PathBuf, BadFinding> {
+        let (within, directory) = (self.within()?, self.directory()?);
+        Ok(match directory.strip_prefix(&within) {
+            Ok(beneath) if !beneath.as_os_str().is_empty() => beneath.to_owned(),
+            _ => directory,
+        })
+    }
+}
+
+/// Whether a path is absolute and leads to what its text says.
+fn leads_there(path: &Path) -> bool {
+    let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    path.is_absolute() && path.components().all(is_plain)
 }
 
 /// Whether what a name stood for before a change has no name any more.
@@ -243,12 +280,4 @@ fn has_gone(tree: &Tree, (name, before): &(EntryName, Option<InodeNumber>)) -> b
     let had_one = |kind| kind == NodeKind::Directory;
     tree.lookup(name.directory, &name.name) != Ok(node)
         && found.is_ok_and(|found| found.links == 0 || had_one(found.kind))
-}
-
-/// The directory as a check in `within` names it.
-pub(super) fn named_from(within: &Path, directory: &Path) -> Text {
-    match directory.strip_prefix(within) {
-        Ok(beneath) if !beneath.as_os_str().is_empty() => beneath.as_os_str().into(),
-        _ => directory.as_os_str().into(),
-    }
 }

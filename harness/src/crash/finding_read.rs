@@ -164,7 +164,9 @@ enum Field {
     Format,
     Command,
     Check,
+    Within,
     Directory,
+    End,
     Assumptions,
     Point,
     Begin,
@@ -189,7 +191,8 @@ impl<'de> Visitor<'de> for Whole<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FindingFile, A::Error> {
         let Whole(bounds) = self;
-        let (mut format, mut command, mut check, mut directory) = (None, None, None, None);
+        let (mut format, mut command, mut check, mut end) = (None, None, None, None);
+        let (mut within, mut directory) = (None, None);
         let (mut assumptions, mut point, mut begin) = (None, None, None);
         let (mut crash, mut changes) = (None, None);
         while let Some(field) = map.next_key()? {
@@ -204,7 +207,9 @@ impl<'de> Visitor<'de> for Whole<'_> {
                 }
                 Field::Command => once(&mut command, "command", map.next_value()?)?,
                 Field::Check => once(&mut check, "check", map.next_value()?)?,
+                Field::Within => once(&mut within, "within", map.next_value()?)?,
                 Field::Directory => once(&mut directory, "directory", map.next_value()?)?,
+                Field::End => once(&mut end, "end", map.next_value()?)?,
                 Field::Assumptions => once(&mut assumptions, "assumptions", map.next_value()?)?,
                 Field::Point => once(&mut point, "point", map.next_value()?)?,
                 Field::Begin => once(&mut begin, "begin", map.next_value()?)?,
@@ -221,7 +226,9 @@ impl<'de> Visitor<'de> for Whole<'_> {
             format: there(format, "format")?,
             command: there(command, "command")?,
             check: there(check, "check")?,
+            within: there(within, "within")?,
             directory: there(directory, "directory")?,
+            end: there(end, "end")?,
             assumptions: there(assumptions, "assumptions")?,
             point: there(point, "point")?,
             begin: there(begin, "begin")?,
@@ -303,8 +310,8 @@ mod tests {
 
     fn text(check: &str, changes: &str) -> String {
         format!(
-            r#"{{"format": "{FORMAT}", "command": "c", "check": {check}, "directory": "work",
-            "assumptions": {{}}, "point": 0, "begin": 0, "crash": "kill", "changes": {changes}}}"#
+            r#"{{"format": "{FORMAT}", "command": "c", "check": {check}, "within": "/",
+            "directory": "/work", "end": "ended", "assumptions": {{}}, "point": 0, "begin": 0, "crash": "kill", "changes": {changes}}}"#
         )
     }
 

@@ -12,8 +12,9 @@
 //! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
 //! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
 //!   with one again.
-//! - `finding`: an image that does not pass; `groups`: those of the same cause together; `story`:
-//!   what the command did before, and what became of it.
+//! - `kind`: what findings have in common that are told once.
+//! - `finding`: an image that does not pass; `groups`: those of one kind together; `story`: what
+//!   the command did before, and what became of it.
 //! - `names_then`: the names that files have at a moment, by which its story is told.
 //! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
 //!   if it can be replaced without a loss.
@@ -30,6 +31,7 @@ mod finding_read;
 mod groups;
 mod keeping;
 mod kept_change;
+mod kind;
 mod names_then;
 mod own_ids;
 mod place;
@@ -53,6 +55,7 @@ pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
 pub use groups::{Found, Group};
 pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::Text;
+pub use kind::{MOST_LINES, said_lines};
 pub use plan::{Model, Plan, Planned};
 pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;

@@ -1,7 +1,9 @@
-//! The names that files have at a moment of a run.
+//! The names that files have at a moment of a run, and changes in words that go by them.
+
+use std::collections::BTreeMap;
 
 use crate::mount::known_names::{KnownNames, stood_for};
-use crate::sim::tree::{Recorded, Tree, TreeChange};
+use crate::sim::tree::{EntryName, Recorded, Tree, TreeChange};
 use crate::sim::{Assumptions, InodeNumber};
 
 /// The names at a moment, from which it can go on to a later one.
@@ -11,6 +13,9 @@ pub(super) struct NamesThen<'a> {
     /// What has them, without content.
     tree: Tree,
     known: KnownNames,
+    /// By the number of each link that was made, the name that the file had before. It may be gone,
+    /// and the new one would be told as a link to itself.
+    linked: BTreeMap<usize, EntryName>,
 }
 
 impl<'a> NamesThen<'a> {
@@ -21,6 +26,7 @@ impl<'a> NamesThen<'a> {
             log,
             at: 0,
             known: KnownNames::of(&tree),
+            linked: BTreeMap::new(),
             tree,
         };
         names.advance_to(point);
@@ -32,6 +38,10 @@ impl<'a> NamesThen<'a> {
         let end = usize::try_from(point).unwrap_or(usize::MAX);
         while let Some(recorded) = self.log.get(self.at).filter(|_| self.at < end) {
             if is_about_names(&recorded.change) {
+                if let TreeChange::Link { node, .. } = recorded.change {
+                    let name = self.known.longest_held(node).cloned();
+                    self.linked.extend(name.map(|name| (self.at, name)));
+                }
                 let before = stood_for(&self.tree, &recorded.change);
                 let index = self.at as u64;
                 // It has succeeded in the run, and so it does here.
@@ -40,6 +50,22 @@ impl<'a> NamesThen<'a> {
             }
             self.at += 1;
         }
+    }
+
+    /// The change with this number in words.
+    pub(super) fn told(&self, number: usize) -> Option<String> {
+        let recorded = self.log.get(number)?;
+        let linked = match recorded.change {
+            TreeChange::Link { node, .. } => self.linked.get(&number).map(|name| (node, name)),
+            _ => None,
+        };
+        Some(recorded.told(&|node| match linked {
+            Some((file, name)) if file == node => {
+                let path = self.known.path_of_name(name.directory, &name.name);
+                path.to_string_lossy().into_owned()
+            }
+            _ => self.name(node),
+        }))
     }
 
     /// The path of a file from the top of the directory. Of its names it is the one that it has had
@@ -95,6 +121,39 @@ mod tests {
             what,
             attributes: Attributes::default(),
         }
+    }
+
+    #[test]
+    fn a_link_is_told_by_the_name_that_the_file_had() {
+        let link = |name: &str| TreeChange::Link {
+            node: FILE,
+            name: entry(ROOT, name),
+        };
+        let log = [
+            make(DIRECTORY, entry(ROOT, "d"), NewNode::Directory),
+            make(FILE, entry(DIRECTORY, "tmp"), NewNode::File),
+            link("b"),
+            TreeChange::Remove(entry(DIRECTORY, "tmp")),
+            TreeChange::Rename {
+                from: entry(ROOT, "d"),
+                to: entry(ROOT, "e"),
+                exchange: false,
+            },
+            link("c"),
+        ];
+        let log = log.map(|change| Recorded {
+            kind: OperationKind::Link,
+            at: Moment::default(),
+            change,
+        });
+        let told = |point, number| NamesThen::after(&log, point).told(number).unwrap();
+        for point in [2, 3, 4] {
+            assert_eq!(told(point, 2), "link d/tmp as b", "{point}");
+        }
+        // By the names of the moment.
+        assert_eq!(told(6, 2), "link e/tmp as b");
+        assert_eq!(told(6, 5), "link b as c");
+        assert_eq!(NamesThen::after(&log, 6).told(6), None);
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub struct Planned {
 pub struct Plan {
     /// The moments.
     pub points: u64,
+    /// Those that the run has.
+    pub points_of_run: u64,
+    /// Those of the moments at which more can be left than their images.
+    pub partial_points: u64,
     /// Their images, those that are alike counted each.
     pub images: u64,
     /// The images that are different.
@@ -72,6 +76,8 @@ impl Plan {
         let points = points(log, from, extent.points.max(1));
         let mut plan = Plan {
             points: points.len() as u64,
+            points_of_run: (log.len() as u64).saturating_sub(from) + 1,
+            partial_points: 0,
             images: 0,
             planned: Vec::new(),
             largest: 0,
@@ -89,10 +95,11 @@ impl Plan {
             let tree = &replay.tree;
             plan.largest = plan.largest.max(tree.allocated());
             let seed = seeds.number();
-            let recipes = match extent.model {
+            let (recipes, are_all) = match extent.model {
                 Model::Kill => Recipe::of_kill(tree, replay.next(), extent.images.max(1)),
                 Model::Power => Recipe::of_power_cut(replay.at_stake(), extent.images.max(1), seed),
             };
+            plan.partial_points += u64::from(!are_all);
             for recipe in recipes {
                 if stop.load(Ordering::Relaxed) {
                     plan.is_cut_short = true;
@@ -179,6 +186,42 @@ mod tests {
             let expected: Vec<_> = before.map(|it| it.point).collect();
             assert_eq!(points(&cut_short), expected);
         }
+    }
+
+    /// What is left out at a moment, and which moments are.
+    #[test]
+    fn a_plan_knows_how_much_it_leaves_out() {
+        let never = AtomicBool::new(false);
+        let made = |log: &[Recorded], model, points, images| {
+            let extent = Extent {
+                model,
+                points,
+                images,
+                seed: 1,
+            };
+            let plan = Plan::make(log, 0, extent, Assumptions::default(), &never, &|_, _| {});
+            (plan.points, plan.points_of_run, plan.partial_points)
+        };
+        let names = log(4);
+        // Of so many changes there are so many subsets: 1, 2, 4, 8 and 16.
+        assert_eq!(made(&names, Model::Power, 9, 16), (5, 5, 0));
+        assert_eq!(made(&names, Model::Power, 9, 15), (5, 5, 1));
+        assert_eq!(made(&names, Model::Power, 9, 7), (5, 5, 2));
+        assert_eq!(made(&names, Model::Power, 2, 16), (2, 5, 0));
+        // A write of three pages, which can tear, and which a kill can end at two borders.
+        let mut write = names;
+        write.truncate(1);
+        write.push(Recorded {
+            change: TreeChange::Write {
+                file: InodeNumber(ROOT.0 + 1),
+                at: FileOffset(0),
+                data: vec![1; 3 * PAGE_SIZE as usize].into(),
+            },
+            ..write[0].clone()
+        });
+        assert_eq!(made(&write, Model::Power, 9, 1000), (3, 3, 1));
+        assert_eq!(made(&write, Model::Kill, 9, 3), (3, 3, 0));
+        assert_eq!(made(&write, Model::Kill, 9, 2), (3, 3, 1));
     }
 
     /// A check has a copy of what is there, and not of what is gone for good.

@@ -77,12 +77,12 @@ impl Recipe {
     }
 
     /// The recipes for a power cut, at most `most`, with what is most telling first: all subsets
-    /// where they are few.
-    pub(super) fn of_power_cut(at_stake: &AtStake, most: u64, seed: u64) -> Vec<Recipe> {
+    /// where they are few. Whether nothing else can be left than what they leave.
+    pub(super) fn of_power_cut(at_stake: &AtStake, most: u64, seed: u64) -> (Vec<Recipe>, bool) {
         let count = at_stake.indices().len();
         let mut recipes = vec![Recipe::Everything];
         if count == 0 {
-            return recipes;
+            return (recipes, true);
         }
         let mut seeds = SplitMix64(seed);
         let few = count < 20 && 1u64 << count <= most;
@@ -100,23 +100,29 @@ impl Recipe {
             recipes.extend(some(Recipe::Before));
             recipes.extend(some(Recipe::Only).take(share as usize / 2));
         }
-        let torn = match few && !at_stake.files.can_tear() {
+        let are_all = few && !at_stake.files.can_tear();
+        let torn = match are_all {
             true => 0,
             false => most.saturating_sub(recipes.len() as u64),
         };
         recipes.extend((0..torn).map(|_| Recipe::Drawn(seeds.number())));
         recipes.truncate(usize::try_from(most).unwrap_or(usize::MAX).max(1));
-        recipes
+        (recipes, are_all)
     }
 
-    /// The recipes for a kill before `next`, at most `most`.
-    pub(super) fn of_kill(tree: &Tree, next: Option<&TreeChange>, most: u64) -> Vec<Recipe> {
+    /// The recipes for a kill before `next`, at most `most`. Whether there are no others.
+    pub(super) fn of_kill(
+        tree: &Tree,
+        next: Option<&TreeChange>,
+        most: u64,
+    ) -> (Vec<Recipe>, bool) {
         let borders = next.map_or(0, |next| tree.borders_within(next));
         let within: Vec<u64> = (1..=borders).collect();
         let mut recipes = vec![Recipe::Killed];
         let within = spread(&within, most.saturating_sub(1));
         recipes.extend(within.into_iter().map(Recipe::KilledWithin));
-        recipes
+        let are_all = recipes.len() as u64 > borders;
+        (recipes, are_all)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A directory as it was, the run of a command on it, and what its crashes leave.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use driver::shown;
 use crate::mount::{Limit, Limits, MountedTree};
 use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::{Recorded, TreeSurvivors};
-use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
+use crate::sim::{Assumptions, FaultRule, Injected, RuleMet};
 
 use super::cannot_crash::CannotCrash;
 use super::checking::{Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
 use super::finding::Finding;
-use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
+use super::finding_file::{Crash, FORMAT, FindingFile};
 use super::groups::{Found, Group, groups};
 use super::keeping::{CannotKeep, Replaceable};
 use super::names_then::NamesThen;
@@ -93,8 +94,8 @@ pub struct Session {
     pub injected: Vec<String>,
     /// What has come of the rules by which it has.
     pub rules: Vec<RuleMet>,
-    /// The command has ended as it should. One to which something has failed may have not.
-    command_succeeded: bool,
+    /// What the command did. It has ended as it should, unless something has failed as asked for.
+    pub command_ran: Ran,
     /// The check of the end, without a crash.
     pub at_the_end: Ran,
 }
@@ -124,6 +125,14 @@ impl Session {
             bytes: options.limits.bytes.min(options.limits.logged),
         };
         let mut loaded = load(&options.directory, most, stop)?;
+        // Otherwise only the command's first change would meet it.
+        if loaded.changes.len() as u64 > options.limits.changes {
+            return Err(CannotCrash::Load(CannotLoad::TooMuch {
+                path: options.directory,
+                most: options.limits.changes,
+                what: "changes",
+            }));
+        }
         OwnIds::of_this_process().take_over(&mut loaded.changes);
         let view = View::over(&options.directory).map_err(CannotCrash::Place)?;
         let mut replay = Replay::new(&loaded.changes, options.assumptions, stop);
@@ -139,13 +148,13 @@ impl Session {
         };
         let runs = |command: &CommandLine, what: &str, mounted: &mut MountedTree| {
             run(command, terms, &view, mounted).map_err(|error| CannotCrash::Start {
+                error: of_the_interpreter(command, &options.within, error),
                 what: match command {
                     CommandLine::Shell(_) => String::from(what),
                     CommandLine::Program(program, _) => {
                         format!("{what} {}", shown(Path::new(program)))
                     }
                 },
-                error,
             })
         };
         let mut reached = Vec::new();
@@ -162,11 +171,10 @@ impl Session {
         mounted.fail_by(&options.faults);
         let ran = runs(&options.command, "the command", &mut mounted)?;
         note("the command", &ran);
-        let command_succeeded = ran.end.is_good();
-        let injected = mounted.injected().iter().map(Injected::to_string).collect();
+        let injected = mounted.injected().iter().map(Injected::told).collect();
         // One to which something has failed may fail, and what it leaves is looked at.
         if mounted.injected().is_empty() || ran.end == End::Stopped {
-            must_succeed("the command", ran, mounted.rules_met())?;
+            must_succeed("the command", ran.clone(), mounted.rules_met())?;
         }
         let rules = mounted.rules_met().to_vec();
         let log = mounted.take_log();
@@ -188,7 +196,7 @@ impl Session {
             reached,
             injected,
             rules,
-            command_succeeded,
+            command_ran: ran,
             at_the_end,
             options,
         })
@@ -320,9 +328,6 @@ impl Session {
             let Some(planned) = plan.planned.get(place) else {
                 continue;
             };
-            if found.has(ran, images) {
-                continue;
-            }
             let stopped = checker.terms.stop.load(Ordering::Relaxed);
             if found.told.len() == MOST_TOLD
                 || stopped && !found.told.is_empty()
@@ -339,10 +344,6 @@ impl Session {
                 ran.clone(),
                 checker.terms.stop,
             );
-            // What is lost beside the cause may have hidden that it is a known one.
-            if found.has(&ran, images) {
-                continue;
-            }
             let point = (self.from, planned.point);
             let assumptions = &self.options.assumptions;
             let finding = tell(&replay.tree, &self.log, point, assumptions, recipe, ran);
@@ -360,17 +361,15 @@ impl Session {
             .map(|checked| checked.planned)
             .peekable();
         let mut names = NamesThen::after(&self.log, self.from);
-        let change = |point: u64| self.of_the_command().get(usize::try_from(point).ok()?);
         let mut moments: Vec<AtMoment> = Vec::new();
         for (place, planned) in plan.planned.iter().enumerate() {
             let point = planned.point.saturating_sub(self.from);
             if moments.last().is_none_or(|last| last.point != point) {
                 names.advance_to(planned.point);
-                let name = |node: InodeNumber| names.name(node);
-                let after = point.checked_sub(1).and_then(change);
+                let last = usize::try_from(planned.point).ok().filter(|_| point > 0);
                 moments.push(AtMoment {
                     point,
-                    after: after.map(|it| it.told(&name)),
+                    after: last.and_then(|point| names.told(point - 1)),
                     different: 0,
                     failed: 0,
                 });
@@ -393,7 +392,9 @@ impl Session {
             format: FORMAT.to_owned(),
             command: options.command.to_string(),
             check: options.check.line().into(),
-            directory: named_from(&options.within, &options.directory),
+            within: options.within.as_os_str().into(),
+            directory: options.directory.as_os_str().into(),
+            end: finding.ran.end.to_string(),
             assumptions: options.assumptions,
             point,
             begin: self.from,
@@ -418,7 +419,10 @@ impl Session {
 
     /// Why the real directory had better stay as it is: something has not gone through.
     pub fn why_not_kept(&self) -> Option<&'static str> {
-        match (self.command_succeeded, self.at_the_end.end.is_good()) {
+        match (
+            self.command_ran.end.is_good(),
+            self.at_the_end.end.is_good(),
+        ) {
             (false, _) => Some("the command has failed"),
             (true, false) => Some("the check does not pass without a crash"),
             (true, true) => None,
@@ -436,6 +440,25 @@ impl Session {
             true => replace(&replay.tree, old, stop),
             false => Err(CannotKeep::stopped(old).into()),
         }
+    }
+}
+
+/// An error of starting a command that is there: what is not there is what runs it, and the system
+/// has the same words for both.
+fn of_the_interpreter(command: &CommandLine, within: &Path, error: io::Error) -> io::Error {
+    let file = match command {
+        CommandLine::Program(program, _) if error.kind() == io::ErrorKind::NotFound => {
+            Path::new(program)
+        }
+        _ => return error,
+    };
+    // One without a slash is looked for elsewhere.
+    let is_path = file.components().count() > 1 || file.is_absolute();
+    match is_path && within.join(file).is_file() {
+        true => io::Error::other(
+            "found the file, and not the interpreter that its first line or its header names",
+        ),
+        false => error,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Shrinking a finding to the fewest lost operations: one after the other survives after all, as
-//! long as the check still does not pass.
+//! long as the check still says the same of what is left. An image of which it says something else
+//! is of another kind, which has a finding of its own.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::sim::tree::{AtStake, Tree, TreeSurvivors};
 use crate::sim::{InodeNumber, Survival};
 
-use super::command::{End, Ran};
+use super::command::Ran;
+use super::kind::Kind;
 use super::recipe::Recipe;
 
 /// The most checks that the shrinking of one finding takes.
@@ -37,9 +39,10 @@ pub(super) fn shrink(
         decisions: decisions(&at_stake),
         // What is lost with an earlier change of names is not to be told as what survived.
         survivors: with_effect(tree, survivors),
+        kind: Kind::of(&ran),
         ran,
         image: None,
-        passing: BTreeSet::new(),
+        others: BTreeSet::new(),
         checks: 0,
         images: 0,
     };
@@ -142,10 +145,12 @@ struct Shrinking<'a> {
     survivors: TreeSurvivors,
     /// What the check says of it.
     ran: Ran,
+    /// What of that stays.
+    kind: Kind,
     /// The digest of its image.
     image: Option<u128>,
-    /// Those of the images on which the check passes.
-    passing: BTreeSet<u128>,
+    /// Those of the images that are of no kind, or of another.
+    others: BTreeSet<u128>,
     checks: usize,
     images: usize,
 }
@@ -161,7 +166,7 @@ impl Shrinking<'_> {
         self.tree.after_power_cut(survivors).ok()
     }
 
-    /// Goes on with these survivors, which are more than before, if the check does not pass on what
+    /// Goes on with these survivors, which are more than before, if the check says the same of what
     /// they leave. Whether it has.
     fn attempt(&mut self, attempted: TreeSurvivors) -> bool {
         let attempted = with_effect(self.tree, attempted);
@@ -173,19 +178,19 @@ impl Shrinking<'_> {
         };
         self.images += 1;
         let digest = image.digest();
-        if self.passing.contains(&digest) {
+        if self.others.contains(&digest) {
             return false;
         }
         // Of one that is alike the check says what it has said.
         if self.image != Some(digest) {
             self.checks += 1;
             match (self.check)(image) {
-                Some(ran) if ran.end.is_good() => {
-                    self.passing.insert(digest);
+                Some(ran) if Kind::of(&ran) == self.kind => self.ran = ran,
+                Some(_) => {
+                    self.others.insert(digest);
                     return false;
                 }
-                Some(ran) if ran.end != End::Stopped => self.ran = ran,
-                _ => return false,
+                None => return false,
             }
         }
         (self.survivors, self.image) = (attempted, Some(digest));
@@ -283,6 +288,7 @@ mod tests {
 
     use driver::units::FileOffset;
 
+    use super::super::command::End;
     use super::*;
     use crate::sim::Assumptions;
     use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, TreeChange};
@@ -370,6 +376,46 @@ mod tests {
         let (fates, _) = shrunk(&tree, Recipe::Nothing, passes);
         let expected = [Survival::Whole, Survival::Whole, Survival::Lost];
         assert_eq!(fates, expected);
+    }
+
+    /// In each directory what comes after a loss is lost. What another one has lost comes back.
+    #[test]
+    fn what_is_lost_of_one_directory_leaves_the_names_of_others() {
+        let mut tree = Tree::new(Assumptions::default());
+        let mut index = 0;
+        let mut make = |directory, name: &str, node: u64, what| {
+            let change = TreeChange::Create {
+                name: EntryName {
+                    directory,
+                    name: name.into(),
+                },
+                node: number(node),
+                what,
+                attributes: Attributes::default(),
+            };
+            tree.carry_out(index, Moment::default(), &change).unwrap();
+            index += 1;
+        };
+        let (one, other) = (number(0), number(1));
+        make(ROOT, "one", 0, NewNode::Directory);
+        make(ROOT, "other", 1, NewNode::Directory);
+        for (node, directory, name) in [
+            (2, one, "1"),
+            (3, other, "1"),
+            (4, one, "2"),
+            (5, other, "2"),
+            (6, one, "3"),
+            (7, other, "3"),
+        ] {
+            make(directory, name, node, NewNode::File);
+        }
+        let never = AtomicBool::new(false);
+        let mut check = |image: Tree| Some(ran(image.lookup(one, "2".as_ref()).is_ok()));
+        let (recipe, _) = shrink(&mut check, &tree, Recipe::Nothing, ran(false), &never);
+        let survivors = recipe.survivors(&tree.at_stake());
+        // One loses its second name and what comes after that.
+        let expected = [true, true, true, true, false, true, false, true];
+        assert_eq!(survivors.names, expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use driver::units::FileRange;
 
 use crate::sim::tree::{Recorded, Tree};
-use crate::sim::{Assumptions, InodeNumber, Survival};
+use crate::sim::{Assumptions, Survival};
 
 use super::command::Ran;
 use super::finding::{CrashedOperation, Fate, Finding, Part};
@@ -30,14 +30,13 @@ pub(super) fn tell(
     let at = usize::try_from(point).unwrap_or(usize::MAX).min(log.len());
     let begin = usize::try_from(from).unwrap_or(usize::MAX).min(at);
     let names = NamesThen::after(log, point);
-    let name = |node: InodeNumber| names.name(node);
-    let told = |index: usize| log.get(index).map(|recorded| recorded.told(&name));
+    let told = |number: usize| names.told(number);
     let mut at_stake = match recipe {
         Recipe::Killed | Recipe::KilledWithin(_) => BTreeMap::new(),
         _ => fates(tree, assumptions, &recipe),
     };
     let mut operations = Vec::new();
-    for (index, recorded) in (from..).zip(&log[begin..at]) {
+    for (place, (index, recorded)) in (begin..).zip((from..).zip(&log[begin..at])) {
         let fate = at_stake.remove(&index);
         if fate.is_none() && point - index > MOST_SAFE {
             continue;
@@ -45,7 +44,7 @@ pub(super) fn tell(
         operations.push(CrashedOperation {
             number: index - from,
             kind: recorded.kind,
-            operation: recorded.told(&name),
+            operation: told(place).unwrap_or_default(),
             fate: fate.unwrap_or(Fate::Safe),
         });
     }

@@ -60,8 +60,13 @@ impl KnownNames {
         }
     }
 
+    /// The name that a file has had longest or, where it has none any more, the last.
+    pub(crate) fn longest_held(&self, node: InodeNumber) -> Option<&EntryName> {
+        self.0.get(&node)?.entries.first()
+    }
+
     /// That of a name in a directory.
-    pub(super) fn path_of_name(&self, directory: InodeNumber, name: &OsStr) -> Rc<Path> {
+    pub(crate) fn path_of_name(&self, directory: InodeNumber, name: &OsStr) -> Rc<Path> {
         let mut names = vec![name];
         let mut at = directory;
         while at != ROOT {

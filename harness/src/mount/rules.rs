@@ -4,6 +4,7 @@
 use driver::host::OperationKind;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
@@ -64,6 +65,11 @@ impl<'de> Deserialize<'de> for AskedKind {
 /// # Errors
 /// What is wrong with it.
 pub fn parse_fault_rule(text: &str) -> Result<FaultRule, String> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| format!("found no JSON: {error}"))?;
+    if let Some(wrong) = wrong_form(&value) {
+        return Err(wrong);
+    }
     let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let Written {
         file,
@@ -110,6 +116,65 @@ pub fn parse_fault_rule(text: &str) -> Result<FaultRule, String> {
         bytes,
         occurrence,
         fault,
+    })
+}
+
+/// What is wrong with the form of a rule, in the words of whoever writes one, but for names.
+fn wrong_form(value: &Value) -> Option<String> {
+    let Some(parts) = value.as_object() else {
+        return Some(format!(
+            "found {value}, expected an object with \"file\", \"occurrence\" and \"fault\""
+        ));
+    };
+    // What has one name, and what is said with that.
+    let one = |value: &'_ Value| -> Option<(String, Value)> {
+        let object = value.as_object().filter(|object| object.len() == 1)?;
+        let (name, value) = object.iter().next()?;
+        Some((name.clone(), value.clone()))
+    };
+    let is_right = |part: &str, value: &Value| match (part, one(value)) {
+        ("file", Some((name, value))) => {
+            matches!(name.as_str(), "path" | "suffix") && value.is_string()
+        }
+        ("file", None) => value == "any",
+        ("occurrence", said) => said
+            .is_some_and(|(name, value)| matches!(name.as_str(), "nth" | "from") && value.is_u64()),
+        ("kind", _) => value.is_string() || value.is_null(),
+        ("bytes", _) => {
+            let ends = value.as_array();
+            let are_two = |ends: &Vec<Value>| ends.len() == 2 && ends.iter().all(Value::is_u64);
+            value.is_null() || ends.is_some_and(are_two)
+        }
+        _ => true,
+    };
+    let expected = [
+        ("file", r#""any", {"path": P} or {"suffix": S}"#),
+        ("occurrence", r#"{"nth": N} or {"from": N}, counted from 0"#),
+        ("kind", "the name of one"),
+        ("bytes", "[FROM, TO]"),
+    ];
+    let wrong = expected.into_iter().find_map(|(part, expected)| {
+        let found = parts.get(part).filter(|found| !is_right(part, found))?;
+        Some(format!("{part}: found {found}, expected {expected}"))
+    });
+    wrong.or_else(|| {
+        let found = parts.get("fault")?;
+        let (name, number) = match (found.as_str(), one(found)) {
+            (Some(name), _) => (name.to_owned(), None),
+            (None, Some((name, number))) => (name, Some(number)),
+            (None, None) => {
+                let plain = "the name of a fault, or {NAME: N} of one that has a number";
+                return Some(format!("fault: found {found}, expected {plain}"));
+            }
+        };
+        let fault = Fault::EACH.into_iter().find(|fault| fault.name() == name)?;
+        let expected = match (fault.has_number(), number) {
+            (true, Some(number)) if number.is_u64() => return None,
+            (false, None) => return None,
+            (true, _) => format!("{{\"{name}\": N}}, with a number of bytes"),
+            (false, Some(_)) => format!("\"{name}\" alone"),
+        };
+        Some(format!("fault: found {found}, expected {expected}"))
     })
 }
 

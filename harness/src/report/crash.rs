@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use driver::host::OperationKind;
+use driver::plural;
 
 use crate::crash::{AtMoment, CrashedOperation, Fate, Finding, Group, Model, Ran, Recipe};
 use crate::figures::{counted, grouped, were};
@@ -25,12 +26,16 @@ pub struct CrashPage<'a> {
     pub check: &'a str,
     /// What a crash was.
     pub model: Model,
+    /// What was not assumed, by the names of `--weaken`.
+    pub weakened: &'a [String],
     /// Changes that the command has made.
     pub changes: u64,
     /// Syncs among them.
     pub syncs: u64,
     /// What else there is to know of the run, a sentence each.
     pub remarks: &'a [String],
+    /// What the command did, where something was to fail while it ran.
+    pub command_ran: Option<&'a Ran>,
     /// Without a crash, what the check has said of the end.
     pub without_crash: &'a Ran,
     /// What came of the crashes.
@@ -42,6 +47,10 @@ pub struct CrashPage<'a> {
 pub struct CrashesTold<'a> {
     /// The moments.
     pub points: u64,
+    /// Those that the run has.
+    pub points_of_run: u64,
+    /// Those of the moments at which more can be left than was planned.
+    pub partial_points: u64,
     /// The images, those that are alike counted each.
     pub images: u64,
     /// Those that are different.
@@ -50,6 +59,8 @@ pub struct CrashesTold<'a> {
     pub checked: u64,
     /// Those that do not pass, with all that are like them.
     pub failed: u64,
+    /// Those of the different ones.
+    pub failed_different: u64,
     /// Whether the checks were stopped before the end.
     pub stopped: bool,
     /// Why they have ended before the end although nobody has stopped them.
@@ -85,19 +96,27 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
     page.figures(&[
         ("changes", grouped(what.changes)),
         ("syncs", grouped(what.syncs)),
-        ("moments", grouped(told.points)),
+        ("moments", of_all(told)),
         ("images", grouped(told.images)),
         ("different images", grouped(told.different)),
         ("checked", grouped(told.checked)),
-        ("images that do not pass", grouped(told.failed)),
+        ("of these, not passing", grouped(told.failed_different)),
+        ("of all images, not passing", grouped(told.failed)),
     ]);
     page.section("run", "What was run");
     commands(
         &mut page,
         &[("crashed", what.command), ("check", what.check)],
     );
+    if !what.weakened.is_empty() {
+        page.paragraph(format_args!("Not assumed: {}.", what.weakened.join(", ")));
+    }
     for remark in what.remarks {
         page.paragraph(remark);
+    }
+    if let Some(ran) = what.command_ran {
+        page.paragraph(format_args!("The command {}.", ran.end));
+        said(&mut page, "command", ran);
     }
     page.paragraph("All of it again:");
     page.raw(format_args!("<pre>{}</pre>\n", Escaped(what.invocation)));
@@ -105,7 +124,7 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
     if !what.without_crash.end.is_good() {
         page.section("without-crash", "The check, without a crash");
         page.paragraph(format_args!("The check {}.", what.without_crash.end));
-        said(&mut page, what.without_crash);
+        said(&mut page, "check", what.without_crash);
         page.end_section();
         return page.finish();
     }
@@ -183,17 +202,22 @@ fn head(what: &CrashPage<'_>) -> Page {
         Model::Kill => "the processes were killed",
     };
     let mut tried = format!(
-        "At {} of what the command did {how}. {} checked.",
-        counted(told.points, "moment"),
+        "At {} {} of what the command did {how}. {} checked.",
+        of_all(told),
+        plural(told.points_of_run, "moment"),
         were(told.checked, "different image"),
     );
+    if told.partial_points > 0 {
+        let moments = counted(told.partial_points, "moment");
+        let _ = write!(tried, " At {moments} more can be left than was looked at.");
+    }
     if told.stopped {
         tried += " The checks were stopped before the end.";
     }
     if let Some(why) = told.ended_by {
         let _ = write!(tried, " The checks have ended before the end: {why}.");
     }
-    match told.failed {
+    match told.failed_different {
         0 if told.stopped => Page::new(
             &title,
             Verdict::Open,
@@ -213,10 +237,23 @@ fn head(what: &CrashPage<'_>) -> Page {
             &tried,
         ),
         failed => {
-            let images = counted(told.images, "image");
-            let headline = format!("{} of {images} do not pass the check", grouped(failed));
+            let images = counted(told.checked, "different image");
+            let verb = if failed == 1 { "does" } else { "do" };
+            let headline = format!("{} of {images} {verb} not pass the check", grouped(failed));
             Page::new(&title, Verdict::Bad, &headline, &tried)
         }
+    }
+}
+
+/// The moments, as in `400 of 3,002` where some are left out.
+fn of_all(told: &CrashesTold<'_>) -> String {
+    match told.points < told.points_of_run {
+        true => format!(
+            "{} of {}",
+            grouped(told.points),
+            grouped(told.points_of_run)
+        ),
+        false => grouped(told.points),
     }
 }
 
@@ -302,7 +339,7 @@ fn tell(page: &mut Page, finding: &Finding) {
     let end = format!("the check {}", finding.ran.end);
     line(page, class, "check", &end);
     page.raw("</ol>\n");
-    said(page, &finding.ran);
+    said(page, "check", &finding.ran);
 }
 
 fn line(page: &mut Page, class: &str, tag: &str, text: &str) {
@@ -326,14 +363,14 @@ fn class_and_tag(operation: &CrashedOperation) -> (&'static str, String) {
     }
 }
 
-/// What a check has said, as it is.
-fn said(page: &mut Page, ran: &Ran) {
+/// What a check has said, as it is, or the command.
+fn said(page: &mut Page, who: &str, ran: &Ran) {
     let said = String::from_utf8_lossy(&ran.said);
     if said.trim().is_empty() {
-        page.paragraph("The check has said nothing.");
+        page.paragraph(format_args!("The {who} has said nothing."));
         return;
     }
-    page.paragraph("The check has said:");
+    page.paragraph(format_args!("The {who} has said:"));
     page.raw("<pre>");
     for line in said.lines() {
         page.raw(format_args!("{}\n", Escaped(line)));

@@ -58,16 +58,23 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Without its number: `write disk.cow 4096+512`.
+    pub(crate) fn told(&self) -> String {
+        let what = format!("{} {}", self.kind, self.path.display());
+        match (&self.to, self.kind) {
+            (Some(to), _) => format!("{what} to {}", to.display()),
+            (None, OperationKind::SetLen) => format!("{what} {}", self.range.start),
+            (None, _) if self.range == FileRange::default() => what,
+            (None, _) => format!("{what} {}+{}", self.range.start, self.range.len.0),
+        }
+    }
+}
+
 /// `#17 write disk.cow 4096+512`
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{} {} {}", self.index, self.kind, self.path.display())?;
-        match (&self.to, self.kind) {
-            (Some(to), _) => write!(f, " to {}", to.display()),
-            (None, OperationKind::SetLen) => write!(f, " {}", self.range.start),
-            (None, _) if self.range == FileRange::default() => Ok(()),
-            (None, _) => write!(f, " {}+{}", self.range.start, self.range.len.0),
-        }
+        write!(f, "#{} {}", self.index, self.told())
     }
 }
 

@@ -82,6 +82,20 @@ impl Fault {
         }
     }
 
+    /// Whether a rule says a number of bytes with it.
+    pub fn has_number(self) -> bool {
+        self.number().is_some()
+    }
+
+    fn number(self) -> Option<u64> {
+        match self {
+            Fault::ShortRead(bytes) | Fault::ShortWrite(bytes) | Fault::InPart(bytes) => {
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the operation can suffer this. What does not fit is not injected.
     pub fn fits(self, kind: OperationKind) -> bool {
         use OperationKind::*;
@@ -107,6 +121,14 @@ impl Fault {
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
             Fault::FailedSyncForSpace => kind == SyncData,
         }
+    }
+}
+
+/// In the words of a rule: `no_space`, `short_write 512`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        self.number().map_or(Ok(()), |bytes| write!(f, " {bytes}"))
     }
 }
 
@@ -376,6 +398,13 @@ pub struct Injected {
     pub call: Call,
     /// What that suffered.
     pub fault: Fault,
+}
+
+impl Injected {
+    /// For somebody who knows nothing of other calls: `write disk.cow 4096+512: no_space`.
+    pub fn told(&self) -> String {
+        format!("{}: {}", self.call.told(), self.fault)
+    }
 }
 
 /// `#17 write disk.cow 4096+512: Io`

@@ -160,29 +160,55 @@ fn whatever_the_number_of_jobs_the_findings_are_alike() {
     let check = "test ! -e work/g";
     let run = |jobs: &str| {
         let more = ["--json", "--jobs", jobs, "--images", "40"];
-        found(&crash(&sandbox, check, &more, &["sh", "-c", script]), 1)
+        let mut report = found(&crash(&sandbox, check, &more, &["sh", "-c", script]), 1);
+        // It says how long it took.
+        report["command_end"]["said"].take();
+        report
     };
     assert_eq!(run("1"), run("3"));
 }
 
+/// That is no loss, and has the status of what could not be run.
 #[test]
 fn a_run_that_fails_the_check_without_a_crash_is_said_first() {
     let Some(sandbox) = work(&[("f", "old")]) else {
         return;
     };
-    let done = crash(
-        &sandbox,
-        OLD_OR_NEW,
-        &[],
-        &["sh", "-c", "echo else >work/f"],
-    );
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert_eq!(done.status.code(), Some(1));
-    assert!(
-        said.contains("without any crash, the check ended with status 7"),
-        "{said}"
-    );
-    assert!(said.contains("| neither"), "{said}");
+    let hangs = "grep -q old work/f || { echo neither; sleep 1000; }";
+    let missing = "grep -q old work/f || { echo neither; ./no-such-check; }";
+    let nothing = "ubdlab: nothing was crashed: without a crash, the check ";
+    let not_run = "ubdlab: the check could not be run: without a crash, it ";
+    for (check, end, why) in [
+        (OLD_OR_NEW, "ended with status 7", nothing),
+        (hangs, "took too long and was killed", nothing),
+        (missing, "ended with status 127", not_run),
+    ] {
+        let more = ["--timeout", "2", "--report", "page"];
+        let done = crash(&sandbox, check, &more, &["sh", "-c", "echo else >work/f"]);
+        let said = sandbox.text(&done.stdout);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        assert!(
+            said.contains(&format!("without any crash, the check {end}\n")),
+            "{said}"
+        );
+        assert!(said.contains("| neither"), "{said}");
+        assert_eq!(sandbox.text(&done.stderr), format!("{why}{end}\n"));
+        assert!(sandbox.path("page").exists());
+    }
+}
+
+/// Without a program that a crash has taken, the check cannot be run either, and that is a finding.
+#[test]
+fn a_check_whose_program_a_crash_has_taken_does_not_pass() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let script = "touch work/done; sync work; printf '#!/bin/sh\n' >work/run; chmod +x work/run";
+    let check = "test ! -e work/done || work/run";
+    let done = crash(&sandbox, check, &["--json"], &["sh", "-c", script]);
+    let report = found(&done, 1);
+    let end = &report["findings"][0]["check"]["end"];
+    assert_eq!(end, "ended with status 127", "{report}");
 }
 
 #[test]
@@ -211,6 +237,16 @@ fn what_cannot_be_run_is_said_in_one_error() {
         .concat();
         sandbox.refuses(&args, error);
     }
+    // The system has the same words for a script and for what runs it.
+    sandbox.write("script", "#!/not/there\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(sandbox.path("script"), mode).unwrap();
+    let args = [
+        "crash", "--dir", "work", "--check", "true", "--", "./script",
+    ];
+    let why = "the command ./script: found the file, and not the interpreter that its first line \
+               or its header names";
+    sandbox.refuses(&args, why);
     let args = [
         "crash", "--dir", "@nowhere", "--check", "true", "--", "true",
     ];
@@ -400,7 +436,7 @@ fn a_rule_goes_by_the_name_that_a_file_has_then() {
     let more = ["--json", "--fault", rule];
     let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(said.contains("write d/g 5+1: NoSpace"), "{said}");
+    assert!(said.contains("write d/g 5+1: no_space"), "{said}");
     found(&done, 0);
 }
 
@@ -429,7 +465,7 @@ fn a_rule_goes_by_any_of_the_names_that_a_file_has_then() {
                 .filter(|line| line.contains("failed as"))
                 .collect();
             assert_eq!(failed.len(), 1, "{named}, {used}: {said}");
-            let told = format!("write {named} 3+2: NoSpace");
+            let told = format!("write {named} 3+2: no_space");
             assert!(failed[0].ends_with(&told), "{named}, {used}: {said}");
         }
     }
@@ -501,4 +537,22 @@ fn the_line_that_repeats_a_finding_takes_names_of_any_bytes() {
             assert!(said.contains("ended with status 7"), "{said}");
         }
     }
+}
+
+/// What a command has beside the directory.
+#[test]
+fn input_is_empty_output_is_kept_and_what_is_elsewhere_is_real() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let line = format!(
+        "echo data | exec {PROGRAM} crash --dir work --check 'test ! -s work/q' --json -- \
+         sh -c 'cat >work/q; echo said; echo beside >beside'"
+    );
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).current_dir(sandbox.path(""));
+    let report = found(&output(&mut shell), 0);
+    assert_eq!(report["command_end"]["said"][0], "said");
+    assert_eq!(sandbox.read("beside"), b"beside\n");
+    assert!(!sandbox.path("work/q").exists());
 }

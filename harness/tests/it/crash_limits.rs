@@ -24,6 +24,12 @@ fn what_has_no_sense_is_wrong_usage() {
         let said = sandbox.text(&done.stderr);
         assert_eq!(done.status.code(), Some(2), "{more:?}: {said}");
     }
+    for check in ["", " \n"] {
+        let done = crash(&sandbox, check, &[], &["true"]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains("--check: found an empty command"), "{said}");
+    }
 }
 
 /// After each letter there is another kind: the check says them.
@@ -91,11 +97,15 @@ fn a_finding_that_leads_elsewhere_is_refused() {
         sandbox.write("edited", edited.to_string());
         sandbox.refuses(&["crash", "--repro", "edited"], &format!("edited: {error}"));
     };
-    for place in ["../../other", "/tmp/../other", "", "/"] {
+    for place in ["../../other", "other", "/tmp/../other", "", "/"] {
         let error = format!(
-            "directory: found {place}, expected an absolute path or one beneath, without \"..\""
+            "directory: found {place}, expected an absolute path beneath /, without \"..\""
         );
         refused("directory", place.into(), &error);
+    }
+    for place in ["other", "/tmp/../other", ""] {
+        let error = format!("within: found {place}, expected an absolute path, without \"..\"");
+        refused("within", place.into(), &error);
     }
     let changes = file["changes"].as_array().unwrap().len();
     let begin = file["begin"].as_u64().unwrap();
@@ -248,6 +258,8 @@ fn what_is_too_large_to_be_read_says_what_raises_that() {
     too_large("--max-files", "2", &why);
     let why = format!("@work/g: found more than 5 bytes, {kept}; --max-bytes raises that");
     too_large("--max-bytes", "5", &why);
+    let why = format!("@work: found more than 3 changes, {kept}; --max-changes raises that");
+    too_large("--max-changes", "3", &why);
     symlink("t".repeat(1000), sandbox.path("work/h")).unwrap();
     let why = format!("@work/h: found more than 1000 bytes, {kept}; --max-bytes raises that");
     too_large("--max-bytes", "1000", &why);
@@ -333,7 +345,11 @@ fn a_finding_that_could_not_be_written_is_not_to_be_checked_again() {
     let done = run(&[]);
     let said = sandbox.text(&done.stdout);
     assert_eq!(done.status.code(), Some(3), "{said}");
-    assert_eq!(sandbox.text(&done.stderr), format!("ubdlab: {why}\n"));
+    let of_before = "found: of an earlier run: finding-1.json is not of this run";
+    assert_eq!(
+        sandbox.text(&done.stderr),
+        format!("{of_before}\nubdlab: {why}\n")
+    );
     assert!(
         said.contains(&format!("\n  not written: {why}\n")),
         "{said}"
@@ -367,4 +383,130 @@ fn findings_that_nobody_keeps_come_with_a_hint() {
     // Where nothing was found there is nothing to keep.
     let done = crash(&sandbox, "true", &[], &["sh", "-c", &script]);
     assert!(!sandbox.text(&done.stdout).contains(hint));
+}
+
+/// Those that pass are not all that there is.
+#[test]
+fn a_run_that_is_crashed_in_part_says_so() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let script = "for i in $(seq 30); do echo $i >>work/f; done";
+    let run = |more: &[&str]| crash(&sandbox, "true", more, &["sh", "-c", script]);
+    let done = run(&["--points", "9", "--images", "16", "--report", "page"]);
+    let said = sandbox.text(&done.stdout);
+    assert!(said.contains(" images at 9 of 32 moments: "), "{said}");
+    let partly = "more can be left than was looked at (--images)\n";
+    assert!(said.contains(partly), "{said}");
+    let page = String::from_utf8(sandbox.read("page")).unwrap();
+    assert!(page.contains("At 9 of 32 moments of what"), "{page}");
+    assert!(page.contains("more can be left than was looked at"));
+    let report = found(&run(&["--points", "9", "--json"]), 0);
+    assert_eq!(report["points"], 9);
+    assert_eq!(report["points_of_run"], 32);
+    assert!(report["partial_points"].as_u64().unwrap() > 0);
+    // Of a run that is crashed in all ways there is nothing to say.
+    let done = crash(&sandbox, "true", &[], &["sh", "-c", "echo >>work/f"]);
+    let said = sandbox.text(&done.stdout);
+    assert!(said.contains(" images at 3 moments: "), "{said}");
+    assert!(!said.contains("--images"), "{said}");
+}
+
+/// Images that are alike count in both numbers of a pair, or in none.
+#[test]
+fn the_numbers_of_what_does_not_pass_are_of_the_same_images() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    // Unsynced twice, so that there are more images than different ones.
+    let script = "printf new >work/g; mv work/g work/f; touch work/a; touch work/b";
+    let run = |more: &[&str]| crash(&sandbox, "test -s work/f", more, &["sh", "-c", script]);
+    let report = found(&run(&["--json"]), 1);
+    let number = |name: &str| report[name].as_u64().unwrap();
+    let (failed, images) = (number("failed_images"), number("images"));
+    let (of_them, different) = (
+        number("failed_different_images"),
+        number("different_images"),
+    );
+    assert!(of_them < failed && different < images, "{report}");
+    let told = report["findings"].as_array().unwrap().iter();
+    let told: u64 = told.map(|it| it["images"].as_u64().unwrap()).sum();
+    assert_eq!(told, failed);
+    let done = run(&["--report", "page"]);
+    let said = sandbox.text(&done.stdout);
+    let pairs = format!(
+        "\nthe check does not pass on {of_them} of {different} different images ({failed} of all \
+         {images})\n"
+    );
+    assert!(said.contains(&pairs), "{said}");
+    let page = String::from_utf8(sandbox.read("page")).unwrap();
+    let headline = format!("{of_them} of {different} different images do not pass the check");
+    assert!(page.contains(&headline), "{page}");
+    // One is no plural.
+    let done = crash(&sandbox, "true", &[], &["true"]);
+    let said = sandbox.text(&done.stdout);
+    assert!(
+        said.contains("\npower: 1 image at 1 moment: 1 different, 1 checked\n"),
+        "{said}"
+    );
+}
+
+/// What is in the directory is not all of this run.
+#[test]
+fn findings_of_an_earlier_run_are_told_of() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let script = replacing(false, true);
+    let run = |check: &str| crash(&sandbox, check, &["--out", "found"], &["sh", "-c", &script]);
+    let said = |check: &str| sandbox.text(&run(check).stderr);
+    assert_eq!(said(OLD_OR_NEW), "");
+    let replaced = "found: of an earlier run: replaced 1 finding";
+    assert_eq!(said(OLD_OR_NEW), format!("{replaced}\n"));
+    sandbox.write("found/finding-7.json", "of somebody");
+    let left = "finding-7.json is not of this run";
+    assert_eq!(said(OLD_OR_NEW), format!("{replaced}; {left}\n"));
+    // One that passes has found none of them.
+    let both = "found: of an earlier run: finding-1.json and 1 further finding are not of this run";
+    assert_eq!(said("true"), format!("{both}\n"));
+    assert_eq!(sandbox.read("found/finding-7.json"), b"of somebody");
+}
+
+#[test]
+fn what_is_weakened_makes_a_difference_and_is_told() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let run = |more: &[&str]| crash(&sandbox, "true", more, &["sh", "-c", "echo >>work/f"]);
+    for (name, model, lacks) in [
+        ("whole-pages-at-kill", "power", "--model kill"),
+        ("whole-sectors-at-kill", "power", "--model kill"),
+        ("atomic-sector", "kill", "--model power"),
+        ("ordered-names", "kill", "--model power"),
+        ("atomic-set-len", "kill", "--model power"),
+        ("length-follows-data", "kill", "--model power"),
+        ("sync-persists", "kill", "--model power"),
+        ("failed-sync-keeps-content", "power", "--fault"),
+        ("failed-sync-keeps-content", "kill", "--fault"),
+    ] {
+        let done = run(&["--weaken", name, "--model", model]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        let why = format!(
+            "--weaken {name}: found nothing to which it makes a difference, expected {lacks} with it"
+        );
+        assert!(said.contains(&why), "{said}");
+    }
+    let weakened = ["--weaken", "atomic-sector", "--weaken", "ordered-names"];
+    let done = run(&[&weakened[..], &["--report", "page"]].concat());
+    let told = "not assumed: atomic-sector, ordered-names";
+    let said = sandbox.text(&done.stdout);
+    assert!(said.contains(&format!("\n{told}\n")), "{said}");
+    let page = String::from_utf8(sandbox.read("page")).unwrap();
+    assert!(page.contains("Not assumed: atomic-sector, ordered-names."));
+    let report = found(&run(&[&weakened[..], &["--json"]].concat()), 0);
+    assert_eq!(
+        report["weakened"].to_string(),
+        r#"["atomic-sector","ordered-names"]"#
+    );
 }

@@ -173,15 +173,72 @@ fn what_could_fail_nothing_is_refused() {
     }
 }
 
+/// It is told by what a rule says, and not by what reads it.
+#[test]
+fn a_rule_of_another_form_is_refused_with_the_form_that_it_has() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("work")).unwrap();
+    let refuses = |rule: &str, why: &str| {
+        let done = crash(&sandbox, "true", &["--fault", rule], &["true"]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{rule}: {said}");
+        assert!(said.contains(why), "{rule}: {said}");
+    };
+    for (parts, why) in [
+        (
+            r#""fault": "short_write""#,
+            "fault: found \"short_write\", expected {\"short_write\": N}, with a number of bytes",
+        ),
+        (
+            r#""fault": {"short_write": -1}"#,
+            "fault: found {\"short_write\":-1}, expected {\"short_write\": N}, with a number",
+        ),
+        (
+            r#""fault": {"io": 1}"#,
+            "fault: found {\"io\":1}, expected \"io\" alone",
+        ),
+        (
+            r#""fault": 7"#,
+            "fault: found 7, expected the name of a fault",
+        ),
+        (
+            r#""fault": "io", "bytes": [1]"#,
+            "bytes: found [1], expected [FROM, TO]",
+        ),
+        (
+            r#""fault": "io", "kind": 1"#,
+            "kind: found 1, expected the name of one",
+        ),
+    ] {
+        let rule = format!(r#"{{"file": "any", "occurrence": {{"nth": 0}}, {parts}}}"#);
+        refuses(&rule, why);
+    }
+    for (rule, why) in [
+        (
+            "[]",
+            "found [], expected an object with \"file\", \"occurrence\" and \"fault\"",
+        ),
+        ("{", "found no JSON: EOF"),
+        (
+            r#"{"file": "f", "occurrence": {"nth": 0}, "fault": "io"}"#,
+            "file: found \"f\", expected \"any\", {\"path\": P} or {\"suffix\": S}",
+        ),
+        (
+            r#"{"file": "any", "occurrence": 0, "fault": "io"}"#,
+            "occurrence: found 0, expected {\"nth\": N} or {\"from\": N}, counted from 0",
+        ),
+    ] {
+        refuses(rule, why);
+    }
+}
+
 #[test]
 fn a_rule_that_has_failed_nothing_is_told_of() {
     let Some(sandbox) = work(&[("f", "old")]) else {
         return;
     };
     let rule = |file: &str, kind: &str, n: u64, fault: &str| {
-        format!(
-            r#"{{"file":{file},"kind":"{kind}","bytes":null,"occurrence":{{"nth":{n}}},"fault":"{fault}"}}"#
-        )
+        format!(r#"{{"file":{file},"kind":"{kind}","occurrence":{{"nth":{n}}},"fault":"{fault}"}}"#)
     };
     let path = r#"{"path":"work/f"}"#;
     let rules = [
@@ -234,6 +291,45 @@ fn a_rule_that_has_failed_nothing_is_told_of() {
         rules[0]
     );
     assert_eq!((said.as_str(), done.status.code()), (end.as_str(), Some(3)));
+}
+
+/// Whether a program has noticed what has failed is what its author asks.
+#[test]
+fn how_the_command_ended_is_told_where_something_was_to_fail() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let rule = r#"{"file": "any", "kind": "write", "occurrence": {"nth": 0}, "fault": "no_space"}"#;
+    for (script, told, end) in [
+        (
+            "cat begun >>work/f || { echo none left; exit 5; }",
+            "the command ended with status 5, and said:\n    | none left\n",
+            "ended with status 5",
+        ),
+        (
+            "cat begun >>work/f 2>/dev/null; true",
+            "the command ended with status 0\n",
+            "ended with status 0",
+        ),
+    ] {
+        sandbox.write("begun", "new");
+        let script = script.replace("work/f ||", "work/f 2>/dev/null ||");
+        let run = |more: &[&str]| crash(&sandbox, "true", more, &["sh", "-c", &script]);
+        let done = run(&["--fault", rule, "--report", "page"]);
+        let said = sandbox.text(&done.stdout);
+        assert!(said.contains(told), "{said}");
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        assert!(page.contains(&format!("The command {end}.")), "{page}");
+        let report = found(&run(&["--fault", rule, "--json"]), 0);
+        assert_eq!(report["command_end"]["end"], end);
+        assert_eq!(
+            report["command_end"]["succeeded"],
+            end == "ended with status 0"
+        );
+    }
+    // Otherwise it has succeeded, and says what it says to nobody.
+    let done = crash(&sandbox, "true", &[], &["echo", "done"]);
+    assert!(!sandbox.text(&done.stdout).contains("the command ended"));
 }
 
 /// Whatever a rule says, it is none of these that fails.

@@ -1,7 +1,34 @@
-//! What is said of rules that have failed nothing.
+//! Rules as they were written, and what is said of those that have failed nothing.
+
+use driver::host::OperationKind;
+use serde::Serialize;
 
 use crate::figures::counted;
-use crate::sim::{FileMatch, Idle, Occurrence, RuleMet};
+use crate::sim::{Fault, FaultRule, FileMatch, Idle, Occurrence, RuleMet};
+
+/// A rule with the parts that it has.
+#[derive(Debug, Serialize)]
+pub(super) struct AsWritten {
+    file: FileMatch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<(u64, u64)>,
+    occurrence: Occurrence,
+    fault: Fault,
+}
+
+impl AsWritten {
+    pub(super) fn of(rule: &FaultRule) -> AsWritten {
+        AsWritten {
+            file: rule.file.clone(),
+            kind: rule.kind.map(OperationKind::name),
+            bytes: rule.bytes,
+            occurrence: rule.occurrence,
+            fault: rule.fault,
+        }
+    }
+}
 
 /// A sentence for each of them.
 pub(super) fn idle_rules(rules: &[RuleMet]) -> Vec<String> {
@@ -31,6 +58,6 @@ fn told(number: u64, met: &RuleMet) -> Option<String> {
         }
     };
     // A rule came as JSON, and so it can be said as such.
-    let rule = serde_json::to_string(&met.rule).unwrap_or_default();
+    let rule = serde_json::to_string(&AsWritten::of(&met.rule)).unwrap_or_default();
     Some(format!("rule {number} ({rule}) {why}"))
 }

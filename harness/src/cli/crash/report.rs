@@ -7,19 +7,18 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::crash::{
-    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Part, Plan, Ran, Session,
+    AtMoment, Checks, CommandLine, Fate, Found, Group, MOST_LINES, Model, Part, Plan, Ran, Session,
+    said_lines,
 };
 use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
-use crate::sim::{FaultRule, RuleMet};
+use crate::sim::RuleMet;
 
 use super::Args;
+use super::idle_rules::AsWritten;
 use super::limits::Reached;
 
 /// Who looks at what a crash has left.
 const A_CHECK: &str = "a check of what a crash has left";
-
-/// The most lines of what a check has said.
-const MOST_LINES: usize = 6;
 
 /// What came of a run and its crashes.
 #[derive(Debug, Serialize)]
@@ -27,10 +26,14 @@ pub(super) struct Report {
     command: String,
     check: String,
     model: &'static str,
+    /// What was not assumed, by the names of --weaken.
+    weakened: Vec<String>,
     seed: u64,
     /// Changes that the command has made.
     changes: u64,
     syncs: u64,
+    /// How the command ended, to which something may have failed.
+    command_end: CommandEnd,
     /// What was to fail.
     rules: Vec<RuleReport>,
     /// For which limits of ours somebody was told that there is no space.
@@ -39,6 +42,10 @@ pub(super) struct Report {
     /// Without a crash, what the check says of the end.
     without_crash: Checked,
     points: u64,
+    /// The moments that the run has.
+    points_of_run: u64,
+    /// Those of the moments at which more can be left than was planned.
+    partial_points: u64,
     images: u64,
     /// Images that are different.
     different_images: u64,
@@ -47,7 +54,10 @@ pub(super) struct Report {
     /// Why not all of them are checked, where nobody has stopped that.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_error: Option<String>,
+    /// Those of the images that do not pass, those that are alike counted each.
     failed_images: u64,
+    /// Those of the different ones that were checked.
+    failed_different_images: u64,
     findings: Vec<FindingReport>,
     /// Why they are not shrunk, or not all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +72,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 struct ForThePage {
     model: Model,
+    command_ran: Ran,
     without_crash: Ran,
     moments: Vec<AtMoment>,
     groups: Vec<Group>,
@@ -70,7 +81,7 @@ struct ForThePage {
 /// A rule, and what has come of it.
 #[derive(Debug, Serialize)]
 struct RuleReport {
-    rule: FaultRule,
+    rule: AsWritten,
     /// Operations that matched it.
     matched: u64,
     /// Those that it has failed.
@@ -80,10 +91,36 @@ struct RuleReport {
 impl RuleReport {
     fn of(met: &RuleMet) -> RuleReport {
         RuleReport {
-            rule: met.rule.clone(),
+            rule: AsWritten::of(&met.rule),
             matched: met.matched,
             failed: met.failed,
         }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct CommandEnd {
+    succeeded: bool,
+    end: String,
+    said: Vec<String>,
+}
+
+impl CommandEnd {
+    fn of(ran: &Ran) -> CommandEnd {
+        CommandEnd {
+            succeeded: ran.end.is_good(),
+            end: ran.end.to_string(),
+            said: said_lines(&ran.said),
+        }
+    }
+
+    fn told(&self) -> String {
+        let and_said = if self.said.is_empty() {
+            ""
+        } else {
+            ", and said:"
+        };
+        format!("the command {}{and_said}", self.end)
     }
 }
 
@@ -105,6 +142,10 @@ pub(super) enum Kept {
 }
 
 impl Kept {
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self, Kept::In(_))
+    }
+
     /// Why it could not be written.
     pub(super) fn why_not(&self) -> Option<&str> {
         match self {
@@ -170,21 +211,26 @@ impl Report {
                 Model::Power => "power",
                 Model::Kill => "kill",
             },
+            weakened: args.weaken.iter().map(|it| it.name()).collect(),
             seed: args.seed,
             changes,
             syncs,
+            command_end: CommandEnd::of(&session.command_ran),
             rules: session.rules.iter().map(RuleReport::of).collect(),
             reached: (session.reached.iter())
                 .map(|(who, limit)| Reached::new(who, *limit, session.limits()))
                 .collect(),
             without_crash: Checked::of(&session.at_the_end),
             points: 0,
+            points_of_run: 0,
+            partial_points: 0,
             images: 0,
             different_images: 0,
             checked_images: 0,
             stopped_early: false,
             ended_by_error: None,
             failed_images: 0,
+            failed_different_images: 0,
             findings: Vec::new(),
             not_shrunk: None,
             untold: Untold {
@@ -193,6 +239,7 @@ impl Report {
             },
             for_the_page: ForThePage {
                 model: args.model.into(),
+                command_ran: session.command_ran.clone(),
                 without_crash: session.at_the_end.clone(),
                 moments: Vec::new(),
                 groups: Vec::new(),
@@ -222,12 +269,15 @@ impl Report {
         let alike = failed.map(|it| plan.planned.get(it.planned).map_or(1, |it| it.alike));
         Report {
             points: plan.points,
+            points_of_run: plan.points_of_run,
+            partial_points: plan.partial_points,
             images: plan.images,
             different_images: plan.planned.len() as u64,
             checked_images: checks.checked,
             stopped_early: checks.stopped,
             ended_by_error: checks.ended_by,
             failed_images: alike.sum(),
+            failed_different_images: checks.failed.len() as u64,
             findings: (found.told.iter().zip(kept))
                 .map(|(group, kept)| FindingReport::of(group, kept))
                 .collect(),
@@ -248,6 +298,7 @@ impl Report {
     pub(super) fn page(&self, remarks: &[String]) -> String {
         let ForThePage {
             model,
+            command_ran,
             without_crash,
             moments,
             groups,
@@ -260,16 +311,21 @@ impl Report {
             command: &self.command,
             check: &self.check,
             model: *model,
+            weakened: &self.weakened,
             changes: self.changes,
             syncs: self.syncs,
             remarks,
+            command_ran: (!self.rules.is_empty()).then_some(command_ran),
             without_crash,
             crashes: CrashesTold {
                 points: self.points,
+                points_of_run: self.points_of_run,
+                partial_points: self.partial_points,
                 images: self.images,
                 different: self.different_images,
                 checked: self.checked_images,
                 failed: self.failed_images,
+                failed_different: self.failed_different_images,
                 stopped: self.stopped_early,
                 ended_by: self.ended_by_error.as_deref(),
                 moments,
@@ -295,7 +351,7 @@ impl Checked {
         Checked {
             passes: ran.end.is_good(),
             end: ran.end.to_string(),
-            said: last_lines(&ran.said),
+            said: said_lines(&ran.said),
         }
     }
 }
@@ -362,17 +418,14 @@ pub(super) struct Repeated {
     pub(super) check: String,
     pub(super) passes: bool,
     pub(super) end: String,
+    /// How the check ended when this was found.
+    pub(super) found_with_end: String,
     pub(super) said: Vec<String>,
 }
 
 /// The last lines that say something.
 pub(super) fn last_lines(said: &[u8]) -> Vec<String> {
-    let said = String::from_utf8_lossy(said);
-    let lines = said.lines().map(str::trim_end).filter(|it| !it.is_empty());
-    let lines: Vec<&str> = lines.collect();
-    let from = lines.len().saturating_sub(MOST_LINES);
-    lines[from..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    let mut lines = said_lines(said);
+    lines.drain(..lines.len().saturating_sub(MOST_LINES));
+    lines
 }

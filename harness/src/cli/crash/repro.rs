@@ -8,13 +8,12 @@ use crossbeam_channel::bounded;
 use driver::shown;
 use userhelper::unfinished::{self, Undoable};
 
-use crate::crash::{CannotCrash, End, FindingFile, Shown};
+use crate::crash::{CannotCrash, End, FindingFile, Shown, said_lines};
 use crate::mount::Limits;
 use crate::report::crash_finding_page;
 
 use super::super::interrupt::{self, Interrupt};
 use super::super::page::PageFile;
-use super::super::temporary::TemporaryDirectory;
 use super::super::{Failure, Verdict, output};
 use super::limits::Reached;
 use super::report::{Repeated, last_lines, repeating};
@@ -39,46 +38,35 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         let shown = show(&finding, directory, limits, &interrupt);
         return shown.map(|()| Verdict::Good).map_err(failed);
     }
-    let within = std::env::current_dir();
-    let within = within.map_err(|error| not_there(Path::new("."), &error))?;
-    let named = finding.directory();
-    let named = named.map_err(|error| failed(error.into()))?;
-    // Without the directory, its name is enough: the mount lies over it.
-    let _stand_in = match named.is_absolute() {
-        true => Some(StandIn::at(&named).map_err(|error| not_there(&named, &error))?),
-        false => None,
-    };
-    let temporary = match within.join(&named).is_dir() {
-        true => None,
-        false => {
-            let parent = std::env::temp_dir();
-            let made = TemporaryDirectory::new_in(&parent, "ubdlab-crash-");
-            let made = made.map_err(|error| not_there(&parent, &error))?;
-            let place = made.path().join(&named);
-            std::fs::create_dir_all(&place).map_err(|error| not_there(&place, &error))?;
-            Some(made)
-        }
-    };
-    let within = temporary
-        .as_ref()
-        .map_or(&*within, TemporaryDirectory::path);
-    let directory = within.join(&named);
-    let directory = directory.canonicalize();
-    let directory = directory.map_err(|error| not_there(&named, &error))?;
+    let (within, directory) = place_of(&finding, args.here, file).map_err(failed)?;
+    // The mount lies over it, and so its name is enough.
+    let stand_in = StandIn::at(&directory).and_then(|made| Ok((made, directory.canonicalize()?)));
+    let (_stand_in, directory) = stand_in.map_err(|error| not_there(&directory, &error))?;
     let stop = interrupt.stop();
-    let told = finding.check_again(&directory, within, limits, args.timeout, stop);
+    let told = finding.check_again(&directory, &within, limits, args.timeout, stop);
     let told = told.map_err(failed)?;
     let ran = &told.ran;
     for limit in &ran.reached {
         output::remark(Reached::new("the check", *limit, limits).told());
     }
     let was_stopped = ran.end == End::Stopped;
+    if ran.end.is_of_no_command() && ran.end.to_string() != finding.end {
+        let said = last_lines(&ran.said).join(" / ");
+        return Err(Failure(format!(
+            "the check could not be run in {}: it {}, and {} when this was found; it said: {said}; \
+             what it names has to be there",
+            shown(&within),
+            ran.end,
+            finding.end
+        )));
+    }
     let repeated = Repeated {
         command: finding.command.clone(),
         check: finding.check.text().to_string_lossy().into_owned(),
         passes: ran.end.is_good(),
         end: ran.end.to_string(),
-        said: last_lines(&ran.said),
+        found_with_end: finding.end.clone(),
+        said: said_lines(&ran.said),
     };
     match args.json {
         true => output::json(&repeated)?,
@@ -102,6 +90,46 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     })
 }
 
+/// Where the check runs, and what the remains lie over for it: where this was found or, if it is to
+/// be `here`, as there. Nothing that the check names as the directory is a real one.
+fn place_of(
+    finding: &FindingFile,
+    here: bool,
+    file: &Path,
+) -> Result<(PathBuf, PathBuf), CannotCrash> {
+    let (within, directory) = (finding.within()?, finding.directory()?);
+    if !here {
+        return match std::fs::metadata(&within) {
+            Ok(found) if found.is_dir() => Ok((within, directory)),
+            found => {
+                let why = found.map_or_else(driver::system_words, |_| "no directory".into());
+                Err(CannotCrash::Place(format!(
+                    "{}: the check runs in {}, where this was found: {why}; make it, with what the \
+                     check names there, or --here runs the check in this directory",
+                    shown(file),
+                    shown(&within)
+                )))
+            }
+        };
+    }
+    let this = std::env::current_dir().map_err(|error| CannotCrash::Start {
+        what: "--here".into(),
+        error,
+    })?;
+    match directory.strip_prefix(&within) {
+        Ok(_) if this != within && directory.exists() => Err(CannotCrash::Place(format!(
+            "--here: found {}, where this was found and to which its check may lead, expected it \
+             not to be there; without --here the check runs there, on what the crash has left",
+            shown(&directory)
+        ))),
+        Ok(named) => {
+            let directory = this.join(named);
+            Ok((this, directory))
+        }
+        Err(_) => Ok((this, directory)),
+    }
+}
+
 /// Mounts the remains until a signal says that it is enough, or somebody else unmounts them.
 fn show(
     finding: &FindingFile,
@@ -113,7 +141,7 @@ fn show(
     interrupt.wake(move || {
         let _ = asks.send(());
     });
-    let named = finding.directory()?;
+    let named = finding.named()?;
     let mounted = || {
         output::remark(format_args!(
             "{}: what the crash has left of {}; Ctrl-C takes it away",

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::super::fuzz::Weakening;
+use crate::crash::Model;
 use crate::sim::Assumptions;
 
 /// A weakening that makes a difference to a simulated directory. It is one of those of the fuzzer,
@@ -14,6 +15,29 @@ pub(super) struct OfADirectory(Weakening);
 impl OfADirectory {
     pub(super) fn apply(self, assumptions: &mut Assumptions) {
         self.0.apply(assumptions);
+    }
+
+    /// What has to be asked for beside it, so that it makes a difference, and is not.
+    pub(super) fn lacks(self, model: Model, has_faults: bool) -> Option<&'static str> {
+        match self.0 {
+            Weakening::WholePagesAtKill | Weakening::WholeSectorsAtKill => {
+                (model != Model::Kill).then_some("--model kill")
+            }
+            // A kill leaves all that was done, in the order in which it was.
+            Weakening::AtomicSector
+            | Weakening::OrderedNames
+            | Weakening::AtomicSetLen
+            | Weakening::LengthFollowsData
+            | Weakening::SyncPersists => (model != Model::Power).then_some("--model power"),
+            Weakening::FailedSyncKeepsContent => (!has_faults).then_some("--fault"),
+            Weakening::RestartAfterFailedSync | Weakening::ErrorsAreFinal => None,
+        }
+    }
+
+    /// Its name on the command line.
+    pub(super) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 

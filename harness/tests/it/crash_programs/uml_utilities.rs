@@ -67,7 +67,7 @@ fn a_cow_file_that_uml_mkcow_replaces_keeps_stale_bits() {
 
 /// What the check says of the end, which does not pass.
 fn fails_without_a_crash(sandbox: &Sandbox, check: &str, command: &[&str]) -> String {
-    let report = found(&crash(sandbox, check, &["--json"], command), 1);
+    let report = found(&crash(sandbox, check, &["--json"], command), 3);
     assert_eq!(report["without_crash"]["passes"], false, "{report}");
     report["without_crash"]["said"].to_string()
 }

@@ -2,6 +2,8 @@
 
 use driver::exact_count;
 
+use crate::crash::MOST_LINES;
+
 use super::super::super::output;
 use super::{Checked, FindingReport, Repeated, Report, Unsynced, repeating};
 
@@ -10,22 +12,7 @@ const MOST_LISTED: usize = 12;
 
 impl Report {
     pub(in crate::cli::crash) fn print(&self) {
-        let Report {
-            command,
-            changes,
-            syncs,
-            points,
-            images,
-            different_images,
-            checked_images,
-            failed_images,
-            ..
-        } = self;
-        output::line(format_args!(
-            "{command}: {} ({})",
-            exact_count(*changes, "change"),
-            exact_count(*syncs, "sync")
-        ));
+        self.print_run();
         if !self.without_crash.passes {
             let end = &self.without_crash.end;
             output::line(format_args!("without any crash, the check {end}"));
@@ -35,28 +22,8 @@ impl Report {
             );
             return;
         }
-        output::line(format_args!(
-            "{}: {} at {}, {different_images} of them different, {checked_images} checked",
-            self.model,
-            exact_count(*images, "image"),
-            exact_count(*points, "moment"),
-        ));
-        if self.stopped_early {
-            output::line("stopped before all were checked");
-        }
-        if let Some(why) = &self.ended_by_error {
-            output::line(format_args!("ended before all were checked: {why}"));
-        }
-        let is_whole = !self.stopped_early && self.ended_by_error.is_none();
-        match failed_images {
-            0 if *checked_images == 0 && !is_whole => {}
-            0 if !is_whole => output::line("the check passes on those that were checked"),
-            0 => output::line("the check passes on all of them"),
-            _ => output::line(format_args!(
-                "the check does not pass on {}",
-                exact_count(*failed_images, "image")
-            )),
-        }
+        self.print_extent();
+        self.print_verdict();
         if let Some(why) = &self.not_shrunk {
             output::line(format_args!("what was found is not shrunk: {why}"));
         }
@@ -79,13 +46,76 @@ impl Report {
             );
         }
     }
+
+    /// What was run.
+    fn print_run(&self) {
+        output::line(format_args!(
+            "{}: {} ({})",
+            self.command,
+            exact_count(self.changes, "change"),
+            exact_count(self.syncs, "sync")
+        ));
+        if !self.weakened.is_empty() {
+            output::line(format_args!("not assumed: {}", self.weakened.join(", ")));
+        }
+        // Whether it has noticed what has failed.
+        if !self.rules.is_empty() {
+            output::line(self.command_end.told());
+            print_said(&self.command_end.said);
+        }
+    }
+
+    /// How much of it was crashed.
+    fn print_extent(&self) {
+        let (points, of_run) = (self.points, self.points_of_run);
+        let moments = match points < of_run {
+            true => format!("{points} of {}", exact_count(of_run, "moment")),
+            false => exact_count(points, "moment"),
+        };
+        output::line(format_args!(
+            "{}: {} at {moments}: {} different, {} checked",
+            self.model,
+            exact_count(self.images, "image"),
+            self.different_images,
+            self.checked_images
+        ));
+        if self.partial_points > 0 {
+            output::line(format_args!(
+                "at {} more can be left than was looked at (--images)",
+                exact_count(self.partial_points, "moment")
+            ));
+        }
+        if self.stopped_early {
+            output::line("stopped before all were checked");
+        }
+        if let Some(why) = &self.ended_by_error {
+            output::line(format_args!("ended before all were checked: {why}"));
+        }
+    }
+
+    /// What came of it.
+    fn print_verdict(&self) {
+        let is_whole = !self.stopped_early && self.ended_by_error.is_none();
+        let checked = exact_count(self.checked_images, "different image");
+        let failed = self.failed_different_images;
+        match failed {
+            0 if self.checked_images == 0 && !is_whole => {}
+            0 if !is_whole => output::line("the check passes on those that were checked"),
+            0 => output::line("the check passes on all of them"),
+            _ if !is_whole => output::line(format_args!(
+                "the check does not pass on {failed} of the {checked} that were checked"
+            )),
+            _ => output::line(format_args!(
+                "the check does not pass on {failed} of {checked} ({} of all {})",
+                self.failed_images, self.images
+            )),
+        }
+    }
 }
 
 impl Checked {
     fn print(&self) {
-        for line in &self.said {
-            output::line(format_args!("    | {line}"));
-        }
+        print_said(&self.said);
     }
 }
 
@@ -151,14 +181,28 @@ impl Repeated {
             command,
             check,
             end,
+            found_with_end,
             said,
             ..
         } = self;
         output::line(format_args!(
             "a crash of {command}: the check {end}: {check}"
         ));
-        for line in said {
-            output::line(format_args!("    | {line}"));
+        print_said(said);
+        if found_with_end != end {
+            output::line(format_args!("  when this was found it {found_with_end}"));
         }
+    }
+}
+
+/// The last of these lines.
+fn print_said(said: &[String]) {
+    let before = said.len().saturating_sub(MOST_LINES);
+    if before > 0 {
+        let lines = exact_count(before as u64, "line");
+        output::line(format_args!("    ({lines} before these)"));
+    }
+    for line in &said[before..] {
+        output::line(format_args!("    | {line}"));
     }
 }
