@@ -43,6 +43,7 @@ mod mountpoint;
 mod open_files;
 mod open_flags;
 pub mod oracle;
+mod passed_descriptors;
 pub mod plain_format;
 mod programs;
 pub mod random;

@@ -26,7 +26,7 @@ use crate::sim::{Assumptions, FaultRule};
 use super::fuzz::parse_duration;
 use super::interrupt::{self, Interrupt};
 use super::output_file::{OutputFile, not_created};
-use super::own_files::OwnFiles;
+use super::own_files::{OwnFiles, json_right_in};
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
@@ -384,8 +384,7 @@ fn crash(
 
 /// Whether a file at this path below the directory of findings could be one.
 fn may_be_finding(below: &Path) -> bool {
-    let name = below.to_str().filter(|name| !name.contains('/'));
-    name.is_some_and(|name| name.starts_with("finding-") && name.ends_with(".json"))
+    json_right_in(below).is_some_and(|name| name.starts_with("finding-"))
 }
 
 fn write(session: &Session, group: &Group, file: &Path) -> Result<(), Failure> {

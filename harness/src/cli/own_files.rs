@@ -144,6 +144,13 @@ impl OwnFiles {
     }
 }
 
+/// The name of a JSON file, without its suffix, if it is right in the directory below which this
+/// path is.
+pub(super) fn json_right_in(below: &Path) -> Option<&str> {
+    let name = below.to_str().and_then(|name| name.strip_suffix(".json"));
+    name.filter(|name| !name.contains('/'))
+}
+
 fn for_reading(option: &str) -> String {
     format!("what the command reads for {option}")
 }

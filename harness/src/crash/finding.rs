@@ -24,9 +24,9 @@ pub enum Fate {
 /// How much of something was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// So much.
+    /// What was done.
     pub done: u64,
-    /// Of this much.
+    /// What there was to do.
     pub of: u64,
     /// Bytes. A new length has none, and survives in parts.
     pub unit: &'static str,

@@ -276,8 +276,9 @@ fn has_gone(tree: &Tree, (name, before): &(EntryName, Option<InodeNumber>)) -> b
     let Some(node) = *before else {
         return false;
     };
-    let found = tree.stat(node);
-    let had_one = |kind| kind == NodeKind::Directory;
-    tree.lookup(name.directory, &name.name) != Ok(node)
-        && found.is_ok_and(|found| found.links == 0 || had_one(found.kind))
+    // A directory has one name.
+    let had_no_other = tree
+        .stat(node)
+        .is_ok_and(|found| found.links == 0 || found.kind == NodeKind::Directory);
+    had_no_other && tree.lookup(name.directory, &name.name) != Ok(node)
 }

@@ -203,7 +203,7 @@ mod tests {
             (plan.points, plan.points_of_run, plan.partial_points)
         };
         let names = log(4);
-        // Of so many changes there are so many subsets: 1, 2, 4, 8 and 16.
+        // The subsets of the changes until then are 1, 2, 4, 8 and 16.
         assert_eq!(made(&names, Model::Power, 9, 16), (5, 5, 0));
         assert_eq!(made(&names, Model::Power, 9, 15), (5, 5, 1));
         assert_eq!(made(&names, Model::Power, 9, 7), (5, 5, 2));

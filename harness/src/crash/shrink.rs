@@ -260,7 +260,7 @@ impl Shrinking<'_> {
     }
 }
 
-/// What of so many atoms lies between these runs of them, which ascend.
+/// What lies between these runs of atoms, which ascend, and of which `atoms` is the end.
 fn between(runs: &[(u64, u64)], atoms: u64) -> Vec<(u64, u64)> {
     let starts = [0].into_iter().chain(runs.iter().map(|run| run.1));
     let ends = runs.iter().map(|run| run.0).chain([atoms]);

@@ -13,6 +13,7 @@ use driver::system_words;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use serde::{Deserialize, Serialize};
 
+use crate::sim::Fault;
 use crate::stamp::{Content, Stamp};
 
 use super::case::{Life, Stimulus};
@@ -383,6 +384,21 @@ impl HostRecord {
     /// Whether the host has failed in it.
     pub fn has_failed(&self) -> bool {
         self.errno.is_some() || self.done < self.len
+    }
+
+    /// What a simulated host does in the place of this operation, which is of this kind, so that
+    /// whoever asks hears the same.
+    pub fn fault(&self, kind: OperationKind) -> Option<Fault> {
+        match (self.errno, kind) {
+            (Some(28), _) => Some(Fault::NoSpace),
+            (Some(95), _) => Some(Fault::Unsupported),
+            (Some(_), _) if self.done == self.len && self.len > 0 => Some(Fault::IoAfter),
+            (Some(_), _) => Some(Fault::Io),
+            (None, OperationKind::Write) => Some(Fault::ShortWrite(self.done)),
+            // At the end of a file a read is short by itself.
+            (None, OperationKind::Read) if self.done > 0 => Some(Fault::ShortRead(self.done)),
+            (None, _) => None,
+        }
     }
 
     /// The bytes that were written.

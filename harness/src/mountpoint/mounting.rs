@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,8 @@ use std::process::{Command, Stdio};
 use fuser::{Config, Filesystem, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+use crate::passed_descriptors;
 
 use super::mount::{Mount, unmount_at_once};
 use super::{DEVICE, HELPER};
@@ -117,23 +118,9 @@ impl Mounting {
 /// The descriptor that comes through a socket; `None` if it is closed without one.
 fn handed_over(from: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    loop {
-        let mut byte = [0];
-        let mut bytes = [IoSliceMut::new(&mut byte)];
-        match rustix::net::recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(None),
-            received => {
-                received?;
-                break;
-            }
-        }
-    }
-    Ok(control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    }))
+    let mut descriptors = Vec::new();
+    passed_descriptors::receive(from, &mut [0], &mut descriptors, &mut space)?;
+    Ok(descriptors.into_iter().next())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! mount nor a process behind.
 
 use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, Output};
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,6 +27,15 @@ fn runs(sandbox: &Sandbox) -> bool {
     let has_it = |line: Vec<u8>| line.windows(marker.len()).any(|part| part == marker);
     let mut lines = processes.map(|process| std::fs::read(process.path().join("cmdline")));
     lines.any(|line| line.is_ok_and(has_it))
+}
+
+/// Sends the signal, and says how the program has ended by it.
+fn ended_by(child: Child, signal: Signal) -> Output {
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let expected = Some(128 + signal.as_raw());
+    assert_eq!(output.status.code(), expected, "{output:?}");
+    output
 }
 
 #[test]
@@ -149,13 +159,7 @@ fn a_signal_ends_the_planning() {
         let mut child = start(&sandbox, &args);
         let process = child.id();
         wait_for(&mut child, || has_thread(process, "crash-plan"));
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(128 + signal.as_raw()),
-            "{output:?}"
-        );
+        let output = ended_by(child, signal);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["stopped_early"], true);
     }
@@ -301,13 +305,7 @@ fn a_signal_ends_the_check_of_a_finding_before_it_is_done() {
         ];
         let mut child = start(&sandbox, &args);
         wait_for(&mut child, || runs(&sandbox));
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(128 + signal.as_raw()),
-            "{output:?}"
-        );
+        let output = ended_by(child, signal);
         let said = sandbox.text(&output.stdout);
         assert!(said.contains("the check was stopped"), "{said}");
         assert!(!sandbox.path("page").exists());

@@ -15,7 +15,7 @@ const KIBIBYTES: usize = 8 * BYTES / 1024;
 
 const SHARDS: u64 = 3;
 
-/// Merges the results in `@results` in so much memory; its exit status.
+/// Merges the results in `@results` within [`KIBIBYTES`] of memory; its exit status.
 fn merged(sandbox: &Sandbox, command: &str) -> Option<i32> {
     let script = format!("ulimit -d {KIBIBYTES} && exec \"$0\" \"$@\"");
     let mut merge = Command::new("sh");
@@ -33,7 +33,7 @@ fn write_result(sandbox: &Sandbox, number: u64, result: &Value) {
     sandbox.write(&format!("results/{number}.json"), text);
 }
 
-/// As often as it takes to have so many bytes of it.
+/// How often it takes this part to have [`BYTES`] of it.
 fn times(part: &Value) -> usize {
     BYTES / part.to_string().len() + 1
 }

@@ -18,6 +18,14 @@ fn served(sandbox: &Sandbox) -> Server {
     Server::start(sandbox, &["@cow", "--fuse", "@m", "--nbd", "@s"])
 }
 
+/// Another server, of another device, that is mounted there.
+fn another_on(directory: &Directory) -> (Sandbox, Server) {
+    let sandbox = Sandbox::with_device();
+    let args = ["@cow", "--fuse", directory.path().to_str().unwrap()];
+    let server = Server::start(&sandbox, &args);
+    (sandbox, server)
+}
+
 fn is_empty(directory: &Directory) -> bool {
     let mut entries = std::fs::read_dir(directory.path()).unwrap();
     !directory.is_mounted() && entries.next().is_none()
@@ -156,12 +164,10 @@ fn somebody_else_may_unmount_it_and_the_server_goes_on() {
     let mut client = Client::connect(&sandbox.path("s"));
     client.read(0, 512);
     // Another file system that is mounted there meanwhile is not ours to take away.
-    let other = Sandbox::with_device();
-    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
     while !is_empty(&directory) {
         std::thread::yield_now();
     }
-    let second = Server::start(&other, &also);
+    let (_other, second) = another_on(&directory);
     server.wait_until_it_says("unmounted from outside");
     server.wait_until_it_says("still served: NBD at ");
     server.stop();
@@ -180,9 +186,7 @@ fn a_server_that_stops_before_it_hears_of_it_leaves_what_is_mounted_there_now() 
     let server = served(&sandbox);
     server.send(Signal::STOP);
     rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
-    let other = Sandbox::with_device();
-    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
-    let second = Server::start(&other, &also);
+    let (_other, second) = another_on(&directory);
     server.send(Signal::TERM);
     server.send(Signal::CONT);
     let (status, said) = server.wait();
@@ -248,9 +252,7 @@ fn what_is_mounted_in_its_place_stays_when_the_server_stops() {
     let file = File::open(directory.disk()).unwrap();
     rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     file.read_exact_at(&mut [0; 512], 0).unwrap();
-    let other = Sandbox::with_device();
-    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
-    let second = Server::start(&other, &also);
+    let (_other, second) = another_on(&directory);
     let said = server.stop();
     assert!(said.contains("unmounted from outside"), "{said}");
     assert!(file.read_at(&mut [0], 0).is_err());

@@ -165,7 +165,7 @@ struct FindingReport {
     before: Option<String>,
     /// What was not synced.
     unsynced: Vec<Unsynced>,
-    /// Of the write that came next, a kill has left so many of the first bytes.
+    /// How many of the first bytes a kill has left of the write that came next.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_before_kill: Option<u64>,
     #[serde(skip)]

@@ -14,7 +14,7 @@ use crate::fuzz::violation::Kind;
 use crate::shard::Shard;
 
 use super::super::output_file::OutputFile;
-use super::super::own_files::OwnFiles;
+use super::super::own_files::{OwnFiles, json_right_in};
 use super::super::{Failure, interrupt};
 use super::checkpoint::CampaignCheckpoint;
 
@@ -200,8 +200,7 @@ fn name_of(finding: &FindingRecord) -> String {
 /// Whether a file at this path below the directory of findings could be one: its name ends with a
 /// kind, and perhaps a number.
 pub(super) fn may_be_finding(below: &Path) -> bool {
-    let name = below.to_str().and_then(|name| name.strip_suffix(".json"));
-    let Some(name) = name.filter(|name| !name.contains('/')) else {
+    let Some(name) = json_right_in(below) else {
         return false;
     };
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

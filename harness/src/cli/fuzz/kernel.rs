@@ -21,7 +21,7 @@ use crate::sim::Assumptions;
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};
 use super::super::output_file::{OutputFile, not_created};
-use super::super::own_files::OwnFiles;
+use super::super::own_files::{OwnFiles, json_right_in};
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::uml_programs::programs;
@@ -136,8 +136,7 @@ fn not_with_the_kernel(args: &Args) -> Option<&'static str> {
 
 /// Whether a file at this path below the directory of findings could be one.
 fn may_be_finding(below: &Path) -> bool {
-    let name = below.to_str().filter(|name| !name.contains('/'));
-    name.is_some_and(|name| name.starts_with("kernel-") && name.ends_with(".json"))
+    json_right_in(below).is_some_and(|name| name.starts_with("kernel-"))
 }
 
 /// Findings, written down as they come.

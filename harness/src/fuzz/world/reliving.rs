@@ -10,7 +10,7 @@ use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, SectorCount, Sect
 use driver::{any_of, exact_count};
 
 use crate::plain_format::{CowFile, Layout};
-use crate::sim::{Fault, FaultPlan, SimFile, SimHost};
+use crate::sim::{FaultPlan, SimFile, SimHost};
 use crate::stamp::Stamp;
 
 use super::super::case::Life;
@@ -279,16 +279,11 @@ impl Reliving<'_, '_, '_> {
         if self.world.story.is_none() || record.len > LONGEST_TOLD {
             return Ok(());
         }
-        let fault = match (record.errno, kind) {
-            (Some(28), _) => Some(Fault::NoSpace),
-            (Some(95), _) => Some(Fault::Unsupported),
-            (Some(_), _) => Some(Fault::Io),
-            (None, OperationKind::Write) => Some(Fault::ShortWrite(0)),
-            (None, OperationKind::Read) if record.done > 0 => Some(Fault::ShortRead(record.done)),
-            (None, OperationKind::Read) => None,
-            // What has not failed has done something.
-            (None, _) => return Ok(()),
-        };
+        let fault = record.fault(kind);
+        // What has not failed has done something, unless it is a read.
+        if fault.is_none() && kind != OperationKind::Read {
+            return Ok(());
+        }
         self.world.tell_host();
         let host = self.world.host.clone();
         let (at, len) = (FileOffset(record.at), record.len as usize);

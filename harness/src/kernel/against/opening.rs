@@ -264,14 +264,5 @@ fn fault_of(expected: &mut VecDeque<HostRecord>, call: &Call) -> Option<Fault> {
     if !is_it || !record.has_failed() {
         return None;
     }
-    match (record.errno, call.kind) {
-        (Some(28), _) => Some(Fault::NoSpace),
-        (Some(95), _) => Some(Fault::Unsupported),
-        (Some(_), _) if record.done == record.len && record.len > 0 => Some(Fault::IoAfter),
-        (Some(_), _) => Some(Fault::Io),
-        (None, OperationKind::Write) => Some(Fault::ShortWrite(record.done)),
-        // At the end of a file a read is short by itself.
-        (None, OperationKind::Read) if record.done > 0 => Some(Fault::ShortRead(record.done)),
-        (None, _) => None,
-    }
+    record.fault(call.kind)
 }

@@ -11,17 +11,16 @@
 //! - The library cannot say that the configuration has changed, as it does when the device grows.
 //! - The library lends no memory for what is in flight (`in_flight`).
 
-use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use crate::passed_descriptors;
 
 use super::in_flight::NoNotes;
 
@@ -261,25 +260,10 @@ fn receive_part(
     descriptors: &mut Vec<OwnedFd>,
 ) -> Result<usize, RelayError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        let mut bytes = [IoSliceMut::new(bytes)];
-        match rustix::net::recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            // As if it had closed: what is lost were its own messages.
-            Err(Errno::CONNRESET) => return Ok(0),
-            received => break received?,
-        }
-    };
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(more) = message {
-            descriptors.extend(more);
-        }
-    }
-    let too_many = descriptors.len() > MOST_DESCRIPTORS;
-    match too_many || received.flags.contains(ReturnFlags::CTRUNC) {
+    let (received, are_cut) = passed_descriptors::receive(from, bytes, descriptors, &mut space)?;
+    match are_cut || descriptors.len() > MOST_DESCRIPTORS {
         true => Err(RelayError::Descriptors),
-        false => Ok(received.bytes),
+        false => Ok(received),
     }
 }
 
