@@ -132,11 +132,11 @@ pub(super) struct Args {
     ///
     /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
     /// Where SIGTERM comes before a first case is finished, the campaign goes on until one is: so
-    /// it comes further each time. A second one ends it at once. With --cases the end result is as
-    /// it would have been without interruption; with --duration it depends on the machine. FILE has
-    /// to be that of the command with the same options, but for --jobs, --out, --result, --report
-    /// and --json. It stays when the campaign is finished: the command then prints the result
-    /// again.
+    /// it comes further each time. Further ones change nothing, and Ctrl-C after one ends it at
+    /// once. With --cases the end result is as it would have been without interruption; with
+    /// --duration it depends on the machine. FILE has to be that of the command with the same
+    /// options, but for --jobs, --out, --result, --report and --json. It stays when the campaign is
+    /// finished: the command then prints the result again.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 

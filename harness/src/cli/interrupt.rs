@@ -4,7 +4,8 @@
 //! A thread waits for them. The first one asks a command to end that looks for it ([`Interrupt`]).
 //! Where none does, and at the second one, the thread removes what is temporary
 //! ([`userhelper::unfinished`]), clears the progress bar and ends the process, with 128 and the
-//! signal's number as exit status.
+//! signal's number as exit status. A command that writes down where it is may bear SIGTERM more than
+//! once ([`Interrupt::bear_repeated_sigterm`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,6 +23,7 @@ use super::{Failure, output};
 static ASKING: Mutex<Asking> = Mutex::new(Asking {
     asked: None,
     signal: 0,
+    bears_sigterm: false,
 });
 
 /// Who is woken when a command is asked to end.
@@ -40,19 +42,33 @@ struct Asking {
     asked: Option<Arc<AtomicBool>>,
     /// The signal that has asked a command to end, or 0.
     signal: i32,
+    /// Whether SIGTERM after SIGTERM changes nothing.
+    bears_sigterm: bool,
+}
+
+/// What a signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// The command is asked to end.
+    Ask,
+    /// The process ends.
+    End,
+    Nothing,
 }
 
 impl Asking {
-    /// Whether a command is asked to end by this signal. If not, the process is to.
-    fn take(&mut self, signal: i32) -> bool {
-        let asks = match &self.asked {
-            Some(asked) => !asked.swap(true, Ordering::Relaxed),
-            None => false,
+    fn take(&mut self, signal: i32) -> Does {
+        let Some(asked) = &self.asked else {
+            return Does::End;
         };
-        if asks {
+        if !asked.swap(true, Ordering::Relaxed) {
             self.signal = signal;
+            return Does::Ask;
         }
-        asks
+        match self.bears_sigterm && (self.signal, signal) == (SIGTERM, SIGTERM) {
+            true => Does::Nothing,
+            false => Does::End,
+        }
     }
 
     /// The next stage of the command looks for signals; it is asked to end at once if the one
@@ -89,9 +105,11 @@ pub(super) fn install() {
     };
     let wait = move || {
         for signal in signals.forever() {
-            let asks = locked(&ASKING).take(signal);
-            if !asks {
-                end(signal);
+            let does = locked(&ASKING).take(signal);
+            match does {
+                Does::Ask => {}
+                Does::End => end(signal),
+                Does::Nothing => continue,
             }
             let wakes = locked(&WAKES).take();
             if let Some(wakes) = wakes {
@@ -168,6 +186,12 @@ impl Interrupt {
         }
     }
 
+    /// From now on SIGTERM after SIGTERM changes nothing. Slurm sends it to the program and to the
+    /// script that runs it, whose shell may pass it on.
+    pub(super) fn bear_repeated_sigterm(&self) {
+        locked(&ASKING).bears_sigterm = true;
+    }
+
     /// Calls `wakes` when the command is asked to end, also if that was before; at most once.
     pub(super) fn wake(&self, wakes: impl FnOnce() + Send + 'static) {
         *locked(&WAKES) = Some(Box::new(wakes));
@@ -195,7 +219,9 @@ struct Caught;
 
 impl Drop for Caught {
     fn drop(&mut self) {
-        locked(&ASKING).asked = None;
+        let mut asking = locked(&ASKING);
+        asking.asked = None;
+        asking.bears_sigterm = false;
     }
 }
 
@@ -220,20 +246,38 @@ mod tests {
         Asking {
             asked: None,
             signal: 0,
+            bears_sigterm: false,
         }
     }
 
     #[test]
     fn the_first_signal_asks_and_the_second_ends() {
         let mut asking = nobody();
-        assert!(!asking.take(SIGINT), "nobody looks");
+        assert_eq!(asking.take(SIGINT), Does::End, "nobody looks");
         let asked = asking.catch();
         assert!(!asked.load(Ordering::Relaxed));
-        assert!(asking.take(SIGTERM));
+        assert_eq!(asking.take(SIGTERM), Does::Ask);
         assert!(asked.load(Ordering::Relaxed));
         assert_eq!(asking.signal, SIGTERM);
-        assert!(!asking.take(SIGINT));
+        assert_eq!(asking.take(SIGTERM), Does::End);
+        assert_eq!(asking.take(SIGINT), Does::End);
         assert_eq!(asking.signal, SIGTERM);
+    }
+
+    #[test]
+    fn where_it_is_borne_sigterm_changes_nothing_a_second_time_and_others_end() {
+        let mut asking = nobody();
+        asking.bears_sigterm = true;
+        drop(asking.catch());
+        assert_eq!(asking.take(SIGTERM), Does::Ask);
+        assert_eq!(asking.take(SIGTERM), Does::Nothing);
+        assert_eq!(asking.take(SIGINT), Does::End);
+
+        let mut asking = nobody();
+        asking.bears_sigterm = true;
+        drop(asking.catch());
+        assert_eq!(asking.take(SIGINT), Does::Ask);
+        assert_eq!(asking.take(SIGTERM), Does::End);
     }
 
     /// As in the last step of the first of two stages, which does not look again.
@@ -241,7 +285,7 @@ mod tests {
     fn a_signal_that_one_stage_did_not_look_for_ends_the_next() {
         let mut asking = nobody();
         drop(asking.catch());
-        assert!(asking.take(SIGINT));
+        assert_eq!(asking.take(SIGINT), Does::Ask);
         asking.asked = None;
         assert!(asking.catch().load(Ordering::Relaxed));
     }

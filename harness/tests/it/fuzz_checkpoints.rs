@@ -86,6 +86,8 @@ fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
         // After a few sittings it may run to its end.
         if interrupted < 6 {
             kill_process(Pid::from_child(&child), signal).unwrap();
+            // A scheduler tells the script as well, which passes it on.
+            kill_process(Pid::from_child(&child), signal).unwrap();
         }
         let output = child.wait_with_output().unwrap();
         match output.status.code() {

@@ -69,6 +69,9 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
     };
     let before = state.finished.count();
     let interrupt = Interrupt::catch();
+    if checkpoint.is_some() {
+        interrupt.bear_repeated_sigterm();
+    }
     let mut keeper = Keeper::new(&campaign, args.out.as_deref(), &own, checkpoint);
     let stop = {
         let (interrupt, gave_up) = (interrupt.clone(), Arc::clone(&keeper.gave_up));
