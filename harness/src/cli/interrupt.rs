@@ -4,8 +4,8 @@
 //! A thread waits for them. The first one asks a command to end that looks for it ([`Interrupt`]).
 //! Where none does, and at the second one, the thread removes what is temporary
 //! ([`userhelper::unfinished`]), clears the progress bar and ends the process, with 128 and the
-//! signal's number as exit status. A command that writes down where it is may bear SIGTERM more than
-//! once ([`Interrupt::bear_repeated_sigterm`]).
+//! signal's number as exit status. A command that writes down where it is may bear SIGTERM more
+//! than once ([`Interrupt::bear_repeated_sigterm`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
