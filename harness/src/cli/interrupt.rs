@@ -4,12 +4,13 @@
 //! A thread waits for them. The first one asks a command to end that looks for it ([`Interrupt`]).
 //! Where none does, and at the second one, the thread removes what is temporary
 //! ([`userhelper::unfinished`]), clears the progress bar and ends the process, with 128 and the
-//! signal's number as exit status. A command that writes down where it is may bear SIGTERM more
-//! than once ([`Interrupt::bear_repeated_sigterm`]).
+//! signal's number as exit status. The same signal a moment later is no second one ([`ECHO`]). A
+//! command that writes down where it is may bear SIGTERM more than once
+//! ([`Interrupt::bear_repeated_sigterm`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, WeakProgressBar};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,9 +21,15 @@ use crate::locked::locked;
 
 use super::{Failure, output};
 
+/// How long after a signal the same one counts as that one. `timeout` of coreutils sends its signal
+/// to the command and then to its process group, in which the command is; a shell that ends its jobs
+/// does the like. A person who presses Ctrl-C twice takes longer.
+const ECHO: Duration = Duration::from_millis(100);
+
 static ASKING: Mutex<Asking> = Mutex::new(Asking {
     asked: None,
     signal: 0,
+    since: None,
     bears_sigterm: false,
 });
 
@@ -42,6 +49,8 @@ struct Asking {
     asked: Option<Arc<AtomicBool>>,
     /// The signal that has asked a command to end, or 0.
     signal: i32,
+    /// When that was.
+    since: Option<Instant>,
     /// Whether SIGTERM after SIGTERM changes nothing.
     bears_sigterm: bool,
 }
@@ -57,15 +66,20 @@ enum Does {
 }
 
 impl Asking {
-    fn take(&mut self, signal: i32) -> Does {
+    fn take(&mut self, signal: i32, now: Instant) -> Does {
         let Some(asked) = &self.asked else {
             return Does::End;
         };
         if !asked.swap(true, Ordering::Relaxed) {
             self.signal = signal;
+            self.since = Some(now);
             return Does::Ask;
         }
-        match self.bears_sigterm && (self.signal, signal) == (SIGTERM, SIGTERM) {
+        let is_same = self.signal == signal;
+        let is_echo = self
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) < ECHO);
+        match is_same && (is_echo || self.bears_sigterm && signal == SIGTERM) {
             true => Does::Nothing,
             false => Does::End,
         }
@@ -105,7 +119,7 @@ pub(super) fn install() {
     };
     let wait = move || {
         for signal in signals.forever() {
-            let does = locked(&ASKING).take(signal);
+            let does = locked(&ASKING).take(signal, Instant::now());
             match does {
                 Does::Ask => {}
                 Does::End => end(signal),
@@ -246,38 +260,52 @@ mod tests {
         Asking {
             asked: None,
             signal: 0,
+            since: None,
             bears_sigterm: false,
         }
     }
 
     #[test]
     fn the_first_signal_asks_and_the_second_ends() {
+        let start = Instant::now();
         let mut asking = nobody();
-        assert_eq!(asking.take(SIGINT), Does::End, "nobody looks");
+        assert_eq!(asking.take(SIGINT, start), Does::End, "nobody looks");
         let asked = asking.catch();
         assert!(!asked.load(Ordering::Relaxed));
-        assert_eq!(asking.take(SIGTERM), Does::Ask);
+        assert_eq!(asking.take(SIGTERM, start), Does::Ask);
         assert!(asked.load(Ordering::Relaxed));
         assert_eq!(asking.signal, SIGTERM);
-        assert_eq!(asking.take(SIGTERM), Does::End);
-        assert_eq!(asking.take(SIGINT), Does::End);
+        assert_eq!(asking.take(SIGTERM, start + ECHO), Does::End);
+        assert_eq!(asking.take(SIGINT, start), Does::End);
         assert_eq!(asking.signal, SIGTERM);
     }
 
     #[test]
+    fn a_signal_that_is_sent_to_the_group_too_is_one() {
+        let start = Instant::now();
+        let mut asking = nobody();
+        drop(asking.catch());
+        assert_eq!(asking.take(SIGTERM, start), Does::Ask);
+        let soon = start + ECHO / 2;
+        assert_eq!(asking.take(SIGTERM, soon), Does::Nothing);
+        assert_eq!(asking.take(SIGINT, soon), Does::End);
+    }
+
+    #[test]
     fn where_it_is_borne_sigterm_changes_nothing_a_second_time_and_others_end() {
+        let start = Instant::now();
         let mut asking = nobody();
         asking.bears_sigterm = true;
         drop(asking.catch());
-        assert_eq!(asking.take(SIGTERM), Does::Ask);
-        assert_eq!(asking.take(SIGTERM), Does::Nothing);
-        assert_eq!(asking.take(SIGINT), Does::End);
+        assert_eq!(asking.take(SIGTERM, start), Does::Ask);
+        assert_eq!(asking.take(SIGTERM, start + 9 * ECHO), Does::Nothing);
+        assert_eq!(asking.take(SIGINT, start), Does::End);
 
         let mut asking = nobody();
         asking.bears_sigterm = true;
         drop(asking.catch());
-        assert_eq!(asking.take(SIGINT), Does::Ask);
-        assert_eq!(asking.take(SIGTERM), Does::End);
+        assert_eq!(asking.take(SIGINT, start), Does::Ask);
+        assert_eq!(asking.take(SIGTERM, start), Does::End);
     }
 
     /// As in the last step of the first of two stages, which does not look again.
@@ -285,7 +313,7 @@ mod tests {
     fn a_signal_that_one_stage_did_not_look_for_ends_the_next() {
         let mut asking = nobody();
         drop(asking.catch());
-        assert_eq!(asking.take(SIGINT), Does::Ask);
+        assert_eq!(asking.take(SIGINT, Instant::now()), Does::Ask);
         asking.asked = None;
         assert!(asking.catch().load(Ordering::Relaxed));
     }

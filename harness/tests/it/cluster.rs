@@ -58,6 +58,13 @@ pub(crate) fn still_runs(child: &mut Child) {
     assert!(ended.is_none(), "it ended early: {ended:?}");
 }
 
+/// What runs a command as the first process of a PID namespace, and reaps what others leave behind.
+///
+/// Slurm takes a job for ended when no process is in its process group any more. A helper of srun's
+/// becomes an orphan in there, and one that has ended stays until the first process reaps it. Not
+/// every machine's does that soon. After a minute of it Slurm sets the node aside.
+const REAPING: &str = r#""$0" "$@" & wait"#;
+
 /// A cluster of this machine alone, whose daemons are children of this process.
 struct Slurm {
     directory: tempfile::TempDir,
@@ -114,7 +121,15 @@ impl Slurm {
                 .arg("-f")
                 .arg(&configuration),
         );
-        slurm.run_daemon(Command::new(slurmd).arg("-D").arg("-f").arg(&configuration));
+        slurm.run_daemon(
+            Command::new("unshare")
+                .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+                .args(["sh", "-c", REAPING])
+                .arg(slurmd)
+                .arg("-D")
+                .arg("-f")
+                .arg(&configuration),
+        );
         // A job waits for its node; before that, its command waits for the controller.
         until("the cluster runs a command", || {
             slurm.assert_all_alive();
@@ -203,7 +218,12 @@ impl Drop for Slurm {
             let _ = self.command("scancel").args(["--user", "root"]).status();
         }
         while let Some(mut daemon) = self.daemons.pop() {
-            let _ = kill_process(Pid::from_child(&daemon), Signal::TERM);
+            // A node's is in a namespace that ends with it, whatever runs there.
+            let signal = match self.daemons.len() {
+                2 => Signal::KILL,
+                _ => Signal::TERM,
+            };
+            let _ = kill_process(Pid::from_child(&daemon), signal);
             let _ = daemon.wait();
         }
     }
