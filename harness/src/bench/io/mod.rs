@@ -16,6 +16,9 @@ mod scale;
 mod shared_flush;
 mod threaded;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use super::{Only, Row};
