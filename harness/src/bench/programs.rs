@@ -177,6 +177,7 @@ mod tests {
             directory: directory.path(),
             program: Path::new("/"),
             dirty: Bytes(0),
+            io: None,
             only: &crate::bench::Only::default(),
             stop: &stop,
         };

@@ -9,6 +9,7 @@ use driver::units::Bytes;
 use userhelper::image::ImageError;
 
 use super::Only;
+use crate::device::Io;
 
 /// How and where to measure.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,9 @@ pub struct Settings<'a> {
     pub program: &'a Path,
     /// How many bytes are dirty on each device that is resized.
     pub dirty: Bytes,
+    /// Who carries out what a device asks of its files, if not each of those that there are rows
+    /// of.
+    pub io: Option<Io>,
     /// Which rows are measured.
     pub only: &'a Only,
     /// Becomes true when the measuring is to end.

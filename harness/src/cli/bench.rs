@@ -15,8 +15,10 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 
 use crate::bench::{BenchError, Only, Row, Settings, Table};
+use crate::device::Io;
 use crate::locked::locked;
 
+use super::driver_arg::IoArg;
 use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
 use super::output_file::cause;
@@ -109,6 +111,7 @@ fn with_programs(
     common: &Common,
     place: &Place,
     dirty: Bytes,
+    io: Option<IoArg>,
     measure: impl FnOnce(Settings<'_>, &mut dyn FnMut(Vec<Row>)) -> Result<(), BenchError>,
 ) -> Result<Verdict, Failure> {
     let program = std::env::current_exe()
@@ -120,6 +123,7 @@ fn with_programs(
         directory: directory.path(),
         program: &program,
         dirty,
+        io: io.map(Io::from),
         only: &only,
         stop: interrupt.stop(),
     };

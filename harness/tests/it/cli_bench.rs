@@ -78,6 +78,23 @@ fn a_replay_on_files_says_who_carried_its_operations_out() {
 }
 
 #[test]
+fn a_live_reflow_is_measured_with_whom_it_was_asked_for() {
+    let row = "live reflow/1 GiB/one piece";
+    let arguments = ["resize", "--only", row, "--dirty", "4M"];
+    let (status, stdout, stderr) = run(&[&arguments[..], &["--io", "threads", "--json"]].concat());
+    assert_eq!(status, Some(0), "{stderr}");
+    let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert_eq!(row["io"], "threads", "{row:?}");
+        assert!(
+            row["name"].as_str().unwrap().contains(", threads: "),
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
 fn a_table_has_a_line_for_each_row() {
     let (status, stdout, stderr) = run(QUICK[0]);
     assert_eq!(status, Some(0), "{stderr}");

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// The folders with sources, below that of the repository.
-const SOURCES: [&str; 5] = ["driver", "userhelper", "harness", "benches", "fuzz"];
+const SOURCES: [&str; 6] = ["driver", "userhelper", "bare", "harness", "benches", "fuzz"];
 
 /// The folders with pages, and the repository's own.
 const PAGES: [&str; 4] = ["", "docs", "fuzz", "traces"];

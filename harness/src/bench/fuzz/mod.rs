@@ -18,11 +18,14 @@ use crate::fuzz::parts::{Part, Watch};
 
 use stopwatch::Stopwatch;
 
-/// Crash images in a second on one core, at least.
-const TARGET: f64 = 20_000.0;
+/// Crash images in a second on one core, at least, over all kinds of cases. A kind by itself has no
+/// target: how much is done for an image depends on it.
+const TARGET: f64 = 60_000.0;
 
 /// Cases of each kind.
 const CASES: usize = 200;
+
+const ALL_KINDS: &str = "ordered, all kinds of cases";
 
 /// Cases that have something in common.
 struct Kind {
@@ -32,7 +35,7 @@ struct Kind {
 }
 
 const KINDS: [Kind; 7] = [
-    ordered("ordered, all kinds of cases", |_| true),
+    ordered(ALL_KINDS, |_| true),
     ordered("ordered, without a resize", |case| !resizes(case, |_| true)),
     ordered("ordered, with a headroom resize", |case| {
         resizes(case, |strategy| strategy == ResizeStrategy::Headroom)
@@ -93,7 +96,11 @@ impl Kind {
             started.elapsed()
         })]);
         let rate = images as f64 * 1e9 / times[0];
-        Row::new(images_name(self), rate, Unit::PerSecond).target(TARGET)
+        let row = Row::new(images_name(self), rate, Unit::PerSecond);
+        match self.name == ALL_KINDS {
+            true => row.target(TARGET),
+            false => row,
+        }
     }
 
     /// The share of each part in the time, in the order of [`Part::ALL`].

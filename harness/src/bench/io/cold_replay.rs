@@ -7,8 +7,9 @@ use driver::device_spec::DeviceSpec;
 use driver::open::OpenOptions;
 use driver::units::Bytes;
 
-use super::deep::{BACKING, Cache, Content, REQUESTS, RUNS, SIZE, Turns, executor};
+use super::deep::{BACKING, Cache, Content, Turns, executor};
 use super::device::{SetUpError, file_error};
+use super::scale::Scale;
 use crate::bench::{Only, Row, Unit, median};
 use crate::device::{Io, Taken};
 use crate::replay::options::Options;
@@ -24,6 +25,7 @@ pub(super) fn measure(
     directory: &Path,
     only: &Only,
     io: Io,
+    scale: &Scale,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     if !only.wanted(NAME) {
@@ -31,12 +33,12 @@ pub(super) fn measure(
     }
     // What was asked for by name and is not to be had ends it here.
     io.choose(DEPTH)?;
-    let mut turns = Turns::prepare(directory, Content::Clean, io)?;
+    let mut turns = Turns::prepare(directory, Content::Clean, io, scale)?;
     let (mut replay, mut device, mut taken) = (Vec::new(), Vec::new(), None);
-    for _ in 0..RUNS {
+    for _ in 0..scale.runs {
         turns.make(Cache::Cold)?;
-        let report =
-            replayed(directory, io).map_err(|error| SetUpError::Replay(error.to_string()))?;
+        let report = replayed(directory, io, scale)
+            .map_err(|error| SetUpError::Replay(error.to_string()))?;
         replay.push(report.requests_per_second);
         taken = report.io;
         turns.make(Cache::Cold)?;
@@ -50,7 +52,7 @@ pub(super) fn measure(
             }
             Some(Taken::Inline) | None => turns.inline(Cache::Cold)?,
         };
-        device.push(REQUESTS as f64 / time.as_secs_f64());
+        device.push(scale.reads as f64 / time.as_secs_f64());
     }
     let row = Row::new(NAME, median(&replay), Unit::PerSecond);
     let row = taken.into_iter().fold(row, Row::by);
@@ -61,10 +63,10 @@ pub(super) fn measure(
 }
 
 /// A replay onto a new COW file.
-fn replayed(directory: &Path, io: Io) -> Result<Report, Box<dyn std::error::Error>> {
+fn replayed(directory: &Path, io: Io, scale: &Scale) -> Result<Report, Box<dyn std::error::Error>> {
     let workload = Workload {
-        requests: REQUESTS,
-        device: SIZE,
+        requests: scale.reads,
+        device: scale.cold,
         reads: 1,
         writes: 0,
         sizes: vec![(1, Bytes(4096))],

@@ -1,8 +1,8 @@
 //! Random reads with several in flight. Of files that are not in the page cache, what the disk
 //! underneath gets to do at once decides; of files that are, what a request costs on the way.
-//! Beside the same reads given straight to a ring, to a pool of threads, and one after the other,
-//! with no device between; and beside qcow2 over the same backing file, in each way that qemu-img
-//! has to do its I/O.
+//! Beside the same reads with no device between, by a bare loop on io_uring, by bare threads and
+//! one after the other; and beside qcow2 over the same backing file, in each way that qemu-img has
+//! to do its I/O.
 //!
 //! All take turns, with the same positions in the same order. Before each turn of the cold rows the
 //! pages of all files are dropped. In the direct rows all go past the page cache, where the file
@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bare::Place;
 use driver::blk::{Request, Segment, Status, Tag};
 use driver::driver::Driver;
 use driver::executor::{Executor, Files, Wait};
-use driver::host::{Access, Action, Buffer, FileRole, HostFile, HostNames, Operation, Waiter};
+use driver::host::{Access, HostNames};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector};
 use rustix::fs::Advice;
@@ -24,27 +25,31 @@ use userhelper::executor::{Threads, Uring};
 use userhelper::real_files::{RealFile, RealHost};
 
 use super::device::{COW, Device, SetUpError, file_error, sector_of, served};
-use crate::bench::{Only, Row, Unit, median};
+use super::scale::Scale;
+use crate::bench::{Only, Row, Unit};
 use crate::clock;
 use crate::device::{Io, Taken};
 
 mod cases;
 mod past_cache;
 mod qcow2;
+mod registered;
+mod times;
+mod without_device;
 
-pub(super) use cases::{BACKING, BLOCK, Cache, Content, REQUESTS, SIZE};
+pub(super) use cases::{BACKING, BLOCK, Cache, Content};
 use cases::{DEPTHS, WARM_DEPTH, fill};
 use past_cache::{Inline, Redirected, block, direct};
 use qcow2::{PEER_BACKING, QCOW2, make_qcow2};
-
-/// Runs of each, in turns; the median counts.
-pub(super) const RUNS: usize = 5;
+use times::{Times, note};
+use without_device::{BACKING_FILE, Bare, COW_FILE, files_of};
 
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
     only: &Only,
     io: Io,
+    scale: &Scale,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     for content in [Content::Clean, Content::HalfDirty] {
@@ -54,14 +59,22 @@ pub(super) fn measure(
         let rows: Vec<_> = rows
             .filter(|&(cache, depth)| only.wanted(&content.name(cache, depth)))
             .collect();
-        if rows.is_empty() {
+        // What is dirty makes no difference to a ring.
+        let registered = match content {
+            Content::Clean => registered::wanted(only),
+            Content::HalfDirty => Vec::new(),
+        };
+        if rows.is_empty() && registered.is_empty() {
             continue;
         }
         // What was asked for by name and is not to be had ends it here.
         io.choose(1)?;
-        let mut turns = Turns::prepare(directory, content, io)?;
+        let mut turns = Turns::prepare(directory, content, io, scale)?;
         for (cache, depth) in rows {
             each(turns.measure(cache, depth)?);
+        }
+        if !registered.is_empty() {
+            each(registered::measure(&turns, &registered)?);
         }
     }
     Ok(())
@@ -73,69 +86,86 @@ pub(super) struct Turns {
     content: Content,
     io: Io,
     ordered: Ordered<RealFile>,
-    /// Second descriptors of its two files, for those without a device.
-    files: Files<RealFile>,
-    /// Third ones, for direct I/O; `None` where the file system does not support it.
-    direct: Option<Files<RealFile>>,
+    scale: Scale,
+    /// Its files once more, for those without a device.
+    bare: bare::Files,
+    /// Those files, opened for direct I/O; `None` where the file system does not support it.
+    direct: Option<Direct>,
     data: FileOffset,
     has_qcow2: bool,
 }
 
-/// What a turn took, of each that had one.
-#[derive(Default)]
-struct Times {
-    device: Vec<(&'static str, Vec<f64>)>,
-    bare: Vec<(&'static str, Vec<f64>)>,
-    qemu: Vec<(&'static str, Vec<f64>)>,
+/// Files that are read past the page cache.
+struct Direct {
+    files: Files<RealFile>,
+    /// For those without a device.
+    bare: bare::Files,
 }
 
 impl Turns {
-    pub(super) fn prepare(directory: &Path, content: Content, io: Io) -> Result<Turns, SetUpError> {
+    pub(super) fn prepare(
+        directory: &Path,
+        content: Content,
+        io: Io,
+        scale: &Scale,
+    ) -> Result<Turns, SetUpError> {
         let backing = directory.join(BACKING);
         if !backing.exists() {
-            fill(&backing).map_err(|error| file_error(&backing, error))?;
+            fill(&backing, scale.cold).map_err(|error| file_error(&backing, error))?;
         }
         let Device {
             mut ordered, data, ..
         } = Device::over(directory, &backing)?;
         if content == Content::HalfDirty {
             let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; BLOCK as usize]);
-            for at in (0..SIZE.0).step_by(2 * BLOCK as usize) {
+            for at in (0..scale.cold.0).step_by(2 * BLOCK as usize) {
                 request.start = sector_of(at);
                 request = served(&mut ordered, request).map_err(SetUpError::Request)?;
             }
             served(&mut ordered, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
         }
         let cow = directory.join(COW);
+        let once_more = |files: &Files<RealFile>| {
+            let files = files_of(files);
+            files.map_err(|error| file_error(directory, error))
+        };
+        let direct = match direct(opened(&cow, &backing)?)? {
+            Some(files) => Some(Direct {
+                bare: once_more(&files)?,
+                files,
+            }),
+            None => None,
+        };
         Ok(Turns {
-            files: opened(&cow, &backing)?,
-            direct: direct(opened(&cow, &backing)?)?,
-            has_qcow2: make_qcow2(directory, content)?,
+            bare: once_more(&opened(&cow, &backing)?)?,
+            direct,
+            has_qcow2: make_qcow2(directory, content, scale)?,
             directory: directory.to_owned(),
             content,
             io,
+            scale: *scale,
             ordered,
             data,
         })
     }
 
     fn measure(&mut self, cache: Cache, depth: usize) -> Result<Vec<Row>, SetUpError> {
-        let mut times = Times::default();
         if cache == Cache::Direct && self.direct.is_none() {
             return Ok(self.without_direct(depth));
         }
+        let mut times = Times::default();
+        let places = self.places(cache);
         if cache == Cache::Warm {
             // The first turn does not wait for the disk either.
-            self.one_after_the_other(cache)?;
+            self.bare(cache, Bare::InTurn, depth, &places)?;
         }
-        for _ in 0..RUNS {
-            let inline = depth == 1 || cache == Cache::Warm;
+        // Elsewhere the disk gets to do too little at once.
+        let inline = depth == 1 || cache == Cache::Warm;
+        let in_turn = inline.then_some(Bare::InTurn);
+        for _ in 0..self.scale.runs {
             if self.io == Io::Inline || self.io == Io::Auto && inline {
                 self.make(cache)?;
                 note(&mut times.device, Taken::Inline.name(), self.inline(cache)?);
-                self.make(cache)?;
-                let bare = self.one_after_the_other(cache)?;
-                note(&mut times.bare, "one after the other", bare);
             }
             for (io, taken) in [(Io::Uring, Taken::Uring), (Io::Threads, Taken::Threads)] {
                 if self.io != Io::Auto && self.io != io {
@@ -146,61 +176,26 @@ impl Turns {
                     continue;
                 };
                 self.make(cache)?;
-                let bare = self.bare(cache, depth, &mut *executor)?;
-                self.make(cache)?;
                 let device = self.device(cache, depth, &mut *executor)?;
-                note(&mut times.bare, name, bare);
                 note(&mut times.device, name, device);
+            }
+            for way in in_turn.into_iter().chain(Bare::SIDE_BY_SIDE) {
+                if let Some(time) = self.bare(cache, way, depth, &places)? {
+                    note(&mut times.bare, way.name(), time);
+                }
             }
             // Its positions go over all of the image: they do not stay in the page cache.
             if self.has_qcow2 && cache != Cache::Warm {
                 for mode in qcow2::MODES {
                     self.make(cache)?;
                     // A mode that it was built without is left out.
-                    if let Some(time) = mode.run(&self.directory, cache, depth) {
+                    if let Some(time) = mode.run(&self.directory, cache, depth, &self.scale) {
                         note(&mut times.qemu, mode.name, time);
                     }
                 }
             }
         }
-        Ok(self.rows(cache, depth, &times))
-    }
-
-    fn rows(&self, cache: Cache, depth: usize, times: &Times) -> Vec<Row> {
-        let Some((own, own_rate)) = best(&times.device) else {
-            return Vec::new();
-        };
-        let row = Row::new(self.content.name(cache, depth), own_rate, Unit::PerSecond);
-        let row = match Taken::named(own) {
-            Some(taken) => row.by(taken),
-            None => row,
-        };
-        let mut rows = Vec::new();
-        if let Some((bare, rate)) = best(&times.bare) {
-            let baseline = format!("{own}; without a device, {bare}");
-            rows.push(row.clone().against(baseline, rate).target(0.9));
-        }
-        match best(&times.qemu) {
-            Some((mode, rate)) => {
-                let baseline = format!("{own}; qemu-img bench, qcow2, best of all modes, {mode}");
-                rows.push(row.clone().against(baseline, rate).target(1.0));
-            }
-            None if cache == Cache::Warm => {}
-            None => {
-                let mut row = row.clone();
-                row.baseline = Some("qemu-img bench, qcow2: skipped, needs qemu-img".into());
-                rows.push(row);
-            }
-        }
-        for (name, seconds) in times.device.iter().filter(|(name, _)| *name != own) {
-            let mode = format!("the same, {name}");
-            rows.push(row.clone().against(mode, rate(seconds)));
-        }
-        for (mode, seconds) in &times.qemu {
-            let mode = format!("qemu-img bench, qcow2, {mode}");
-            rows.push(row.clone().against(mode, rate(seconds)));
-        }
-        rows
+        Ok(times.rows(&self.content.name(cache, depth), cache, self.scale.reads))
     }
 
     fn without_direct(&self, depth: usize) -> Vec<Row> {
@@ -209,46 +204,48 @@ impl Turns {
         vec![Row::skipped(name, Unit::PerSecond, needs)]
     }
 
-    /// The files that reads go to, if not to those that the device has open.
-    fn files_of(&self, cache: Cache) -> &Files<RealFile> {
-        match (cache, &self.direct) {
-            (Cache::Direct, Some(direct)) => direct,
-            _ => &self.files,
-        }
-    }
-
     pub(super) fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
         if cache == Cache::Direct {
             return self.device(cache, 1, &mut Inline::default());
         }
         let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
         let started = clock::start();
-        for at in cache.positions() {
+        for at in cache.positions(&self.scale) {
             request.start = sector_of(at);
             request = served(&mut self.ordered, request).map_err(SetUpError::Request)?;
         }
         Ok(started.elapsed())
     }
 
-    /// What a run reads, with no device between and one read in flight.
-    fn one_after_the_other(&self, cache: Cache) -> Result<Duration, SetUpError> {
-        let mut buffer = block()?;
-        let started = clock::start();
-        for at in cache.positions() {
-            let (file, at) = self.place(at);
-            let file = self.files_of(cache).of(file);
-            let read = file.map_or(Ok(()), |file| file.read_exact_at(&mut buffer, at));
-            read.map_err(|_| SetUpError::Request(Status::IoError))?;
-        }
-        Ok(started.elapsed())
+    /// Where the blocks are that a run reads.
+    fn places(&self, cache: Cache) -> Arc<[Place]> {
+        let place = |at| match self.content.is_dirty(at) {
+            true => Place {
+                file: COW_FILE,
+                at: self.data.0 + at,
+            },
+            false => Place {
+                file: BACKING_FILE,
+                at,
+            },
+        };
+        cache.positions(&self.scale).map(place).collect()
     }
 
-    /// Where this byte of the device is.
-    fn place(&self, at: u64) -> (FileRole, FileOffset) {
-        match self.content.is_dirty(at) {
-            true => (FileRole::Cow, self.data + Bytes(at)),
-            false => (FileRole::Backing, FileOffset(at)),
-        }
+    /// What a run takes with no device between.
+    fn bare(
+        &self,
+        cache: Cache,
+        way: Bare,
+        depth: usize,
+        places: &Arc<[Place]>,
+    ) -> Result<Option<Duration>, SetUpError> {
+        let files = match (cache, &self.direct) {
+            (Cache::Direct, Some(direct)) => &direct.bare,
+            _ => &self.bare,
+        };
+        self.make(cache)?;
+        way.time(files, depth, places)
     }
 
     pub(super) fn device(
@@ -257,7 +254,7 @@ impl Turns {
         depth: usize,
         executor: &mut dyn Executor<RealFile>,
     ) -> Result<Duration, SetUpError> {
-        let mut left = cache.positions();
+        let mut left = cache.positions(&self.scale);
         let mut spare = Vec::new();
         for _ in 0..depth {
             let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
@@ -266,8 +263,8 @@ impl Turns {
         }
         let mut redirected;
         let executor: &mut dyn Executor<RealFile> = match (cache, &self.direct) {
-            (Cache::Direct, Some(files)) => {
-                redirected = Redirected::to(files.clone(), executor);
+            (Cache::Direct, Some(direct)) => {
+                redirected = Redirected::to(direct.files.clone(), executor);
                 &mut redirected
             }
             _ => executor,
@@ -293,55 +290,6 @@ impl Turns {
                     return Err(SetUpError::Request(completion.status));
                 }
                 spare.push(completion.request);
-            }
-        }
-    }
-
-    /// What a run reads, asked of the executor with no device between.
-    fn bare(
-        &self,
-        cache: Cache,
-        depth: usize,
-        executor: &mut dyn Executor<RealFile>,
-    ) -> Result<Duration, SetUpError> {
-        let mut left = cache.positions();
-        let spare: Result<Vec<_>, SetUpError> = (0..depth).map(|_| block()).collect();
-        let mut spare = spare?;
-        let files = self.files_of(cache);
-        let mut under_way = 0;
-        let started = clock::start();
-        loop {
-            while let Some(buffer) = spare.pop() {
-                let Some(at) = left.next() else {
-                    break;
-                };
-                let (file, at) = self.place(at);
-                let buffer = Buffer::whole(buffer);
-                let action = Action::Read { at, buffer };
-                let waiter = Waiter(0);
-                executor.begin(
-                    Operation {
-                        waiter,
-                        file,
-                        action,
-                    },
-                    files,
-                );
-                under_way += 1;
-            }
-            if under_way == 0 {
-                return Ok(started.elapsed());
-            }
-            let mut ended = executor.finished(Wait::ForOne).map_err(died)?;
-            while let Some(finished) = ended {
-                under_way -= 1;
-                if finished.result.is_err() {
-                    return Err(SetUpError::Request(Status::IoError));
-                }
-                if let Action::Read { buffer, .. } = finished.operation.action {
-                    spare.push(buffer.data);
-                }
-                ended = executor.finished(Wait::No).map_err(died)?;
             }
         }
     }
@@ -380,24 +328,6 @@ pub(super) fn executor(
     }
     let threads = Threads::start(depth).map_err(|error| SetUpError::Thread(error.to_string()))?;
     Ok(Some(Box::new(threads)))
-}
-
-fn note(times: &mut Vec<(&'static str, Vec<f64>)>, name: &'static str, time: Duration) {
-    let seconds = time.as_secs_f64();
-    match times.iter_mut().find(|(of, _)| *of == name) {
-        Some((_, times)) => times.push(seconds),
-        None => times.push((name, vec![seconds])),
-    }
-}
-
-fn rate(seconds: &[f64]) -> f64 {
-    REQUESTS as f64 / median(seconds)
-}
-
-/// The fastest, and its requests a second.
-fn best(times: &[(&'static str, Vec<f64>)]) -> Option<(&'static str, f64)> {
-    let rates = times.iter().map(|(name, seconds)| (*name, rate(seconds)));
-    rates.max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 fn opened(cow: &Path, backing: &Path) -> Result<Files<RealFile>, SetUpError> {

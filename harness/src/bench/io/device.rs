@@ -47,6 +47,14 @@ pub enum SetUpError {
     /// Nobody carries the device's operations out as asked for.
     #[error(transparent)]
     Io(#[from] NoIo),
+    /// A read with no device between failed.
+    #[error("reading by {way}: {}", driver::system_words(.error))]
+    Bare {
+        /// What read.
+        way: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// The thread of a device did not start or has died.
     #[error("the I/O thread: {0}")]
     Thread(String),
@@ -76,9 +84,13 @@ pub(super) struct Device {
 impl Device {
     /// A device with no sector dirty, over a backing file without holes.
     pub(super) fn fresh(directory: &Path) -> Result<Device, SetUpError> {
+        Device::fresh_of(directory, SIZE)
+    }
+
+    fn fresh_of(directory: &Path, size: Bytes) -> Result<Device, SetUpError> {
         let backing = directory.join("backing.img");
         if !backing.exists() {
-            let content: Vec<_> = (0..SIZE.0).map(|at| (at >> 12) as u8).collect();
+            let content: Vec<_> = (0..size.0).map(|at| (at >> 12) as u8).collect();
             std::fs::write(&backing, content).map_err(|error| file_error(&backing, error))?;
         }
         Device::over(directory, &backing)
@@ -113,9 +125,14 @@ impl Device {
 
     /// A device over a fresh backing file, with all sectors dirty, written in pieces of [`FILL`].
     pub(super) fn full(directory: &Path) -> Result<Device, SetUpError> {
-        let mut device = Device::fresh(directory)?;
+        Device::full_of(directory, SIZE)
+    }
+
+    /// Such a device of this size.
+    pub(super) fn full_of(directory: &Path, size: Bytes) -> Result<Device, SetUpError> {
+        let mut device = Device::fresh_of(directory, size)?;
         let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; FILL as usize]);
-        for at in (0..SIZE.0).step_by(FILL as usize) {
+        for at in (0..size.0).step_by(FILL as usize) {
             request.start = sector_of(at);
             request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
         }

@@ -12,13 +12,18 @@ mod growth;
 mod in_place;
 mod peers;
 mod runs;
+mod scale;
 mod shared_flush;
 mod threaded;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
 use super::{Only, Row};
 use crate::device::Io;
+use scale::Scale;
 
 pub use device::SetUpError;
 pub(super) use device::served;
@@ -41,7 +46,8 @@ pub fn measure(
     flush::measure(directory, only, &mut each)?;
     growth::measure(directory, only, &mut each)?;
     peers::measure(directory, only, &mut each)?;
-    shared_flush::measure(directory, only, &mut each)?;
-    deep::measure(directory, only, io, &mut each)?;
-    cold_replay::measure(directory, only, io, &mut each)
+    let scale = &Scale::FULL;
+    shared_flush::measure(directory, only, scale, &mut each)?;
+    deep::measure(directory, only, io, scale, &mut each)?;
+    cold_replay::measure(directory, only, io, scale, &mut each)
 }

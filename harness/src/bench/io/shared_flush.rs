@@ -14,18 +14,13 @@ use driver::units::Sector;
 use userhelper::real_files::RealFile;
 
 use super::deep::{died, executor};
-use super::device::{Device, SetUpError, file_error, scattered, sector_of};
+use super::device::{Device, SetUpError, file_error, scattered_over, sector_of};
 use super::in_place::bare_file;
+use super::scale::Scale;
 use crate::bench::{Only, Row, Unit, median};
 use crate::clock;
 
 const CLIENTS: usize = 8;
-
-/// Writes of one run, each with a flush after it, of all clients together.
-const WRITES: usize = 800;
-
-/// Runs of each, in turns; the median counts.
-const RUNS: usize = 5;
 
 const SYNCS: &str = "io/4 KiB overwrite and flush, 8 clients, syncs a flush";
 const RATE: &str = "io/4 KiB overwrite and flush, 8 clients";
@@ -34,21 +29,22 @@ const RATE: &str = "io/4 KiB overwrite and flush, 8 clients";
 pub(super) fn measure(
     directory: &Path,
     only: &Only,
+    scale: &Scale,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     let [syncs, rate] = [SYNCS, RATE].map(|name| only.wanted(name));
     if !syncs && !rate {
         return Ok(());
     }
-    let positions = scattered(WRITES, 4096);
-    let mut device = Device::full(directory)?;
+    let positions = scattered_over(scale.flushed, scale.flushes, 4096);
+    let mut device = Device::full_of(directory, scale.flushed)?;
     let path = directory.join("bare-flush.img");
     let mut driver: Vec<_> = ["uring", "threads"]
         .map(|name| (name, Vec::new(), Vec::new()))
         .into();
     let file = written(&path, &positions).map_err(|error| file_error(&path, error))?;
     let mut bare = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..scale.runs {
         for (name, times, counts) in &mut driver {
             let Some(mut executor) = executor(name, CLIENTS)? else {
                 continue;
@@ -57,7 +53,7 @@ pub(super) fn measure(
             let time = clients(&mut device, &positions, &mut *executor)?;
             let syncs = device.ordered.statistics().syncs - before;
             times.push(time.as_secs_f64());
-            counts.push(syncs as f64 / WRITES as f64);
+            counts.push(syncs as f64 / scale.flushes as f64);
         }
         let time = bare_clients(&file, &positions).map_err(|error| file_error(&path, error))?;
         bare.push(time.as_secs_f64());
@@ -70,7 +66,7 @@ pub(super) fn measure(
             rows.push(row.target(0.5));
         }
         if rate {
-            let a_second = |times: &[f64]| WRITES as f64 / median(times);
+            let a_second = |times: &[f64]| scale.flushes as f64 / median(times);
             let row = Row::new(format!("{RATE}, {name}"), a_second(&times), Unit::PerSecond);
             rows.push(row.against("8 threads, pwrite and fdatasync", a_second(&bare)));
         }

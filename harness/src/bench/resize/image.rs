@@ -220,6 +220,7 @@ mod tests {
             directory: directory.path(),
             program: Path::new("/"),
             dirty: layout.dirty,
+            io: None,
             only: &crate::bench::Only::default(),
             stop: &stop,
         };

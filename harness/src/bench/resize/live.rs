@@ -43,12 +43,15 @@ struct Moved {
     seconds: f64,
 }
 
-/// The move with all operations carried out on the device's thread, and with an executor.
+/// The move with all operations carried out on the device's thread, and with an executor; or only
+/// as asked for.
 pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
-    for io in [Io::Inline, Io::Auto] {
+    let both = [Io::Inline, Io::Auto];
+    let asked = case.settings.io;
+    for io in asked.as_ref().map_or(&both[..], std::slice::from_ref) {
         case.settings.check_stop()?;
-        rows.extend(rows_of(case, &moved(case, io)?));
+        rows.extend(rows_of(case, &moved(case, *io)?));
     }
     Ok(rows)
 }

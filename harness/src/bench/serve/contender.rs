@@ -65,9 +65,13 @@ pub(super) enum Disk {
 }
 
 impl Contender {
-    /// Who takes turns at this protocol, ours as it is by default first.
-    pub(super) fn all(protocol: Protocol) -> Vec<Contender> {
-        let ours = [Io::Auto, Io::Threads, Io::Inline].map(Contender::Ours);
+    /// Who takes turns at this protocol, ours first: as it is by default, or only as asked for.
+    pub(super) fn all(protocol: Protocol, io: Option<Io>) -> Vec<Contender> {
+        let ours = match io {
+            Some(io) => vec![io],
+            None => vec![Io::Auto, Io::Threads, Io::Inline],
+        };
+        let ours: Vec<_> = ours.into_iter().map(Contender::Ours).collect();
         let storage = Aio::ALL.map(Contender::StorageDaemon);
         let mut all = [&ours[..], &storage].concat();
         if protocol == Protocol::Nbd {
@@ -187,7 +191,7 @@ fn make_mount_point(place: &Path, is_ours: bool) -> Result<(), BenchError> {
     made.map_err(BenchError::file(place, "making a place to mount on at"))
 }
 
-fn io_name(io: Io) -> &'static str {
+pub(super) fn io_name(io: Io) -> &'static str {
     match io {
         Io::Auto => "auto",
         Io::Inline => "inline",
@@ -292,13 +296,21 @@ mod tests {
     #[test]
     fn ours_comes_first_and_what_has_no_disk_is_no_rival() {
         for protocol in [Protocol::Nbd, Protocol::Fuse, Protocol::VhostUser] {
-            let all = Contender::all(protocol);
+            let all = Contender::all(protocol, None);
             assert_eq!(all[0], Contender::Ours(Io::Auto));
             assert!(all.iter().any(|contender| contender.is_rival()));
             let is_nbd = protocol == Protocol::Nbd;
             assert_eq!(all.contains(&Contender::NoDisk), is_nbd);
         }
         assert!(!Contender::NoDisk.is_rival());
+    }
+
+    #[test]
+    fn ours_is_there_once_where_it_was_asked_for_by_name() {
+        let all = Contender::all(Protocol::Nbd, Some(Io::Threads));
+        let ours: Vec<_> = all.iter().filter(|contender| contender.is_ours()).collect();
+        assert_eq!(ours, [&Contender::Ours(Io::Threads)]);
+        assert_eq!(all[0], *ours[0]);
     }
 
     #[test]

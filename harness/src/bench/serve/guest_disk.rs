@@ -85,7 +85,7 @@ pub(super) fn measure(
             bytes: REQUESTS * BLOCK,
             size: SIZE.0,
         };
-        let contenders = Contender::all(Protocol::VhostUser);
+        let contenders = Contender::all(Protocol::VhostUser, settings.io);
         let rates = in_turns(settings, &contenders, |one| guests.turn(lab, one, work))?;
         each(rates.rows(&name, TIMES));
     }

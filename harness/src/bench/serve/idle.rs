@@ -7,7 +7,6 @@ use std::path::Path;
 use driver::units::Bytes;
 
 use crate::bench::{BenchError, Row, Settings, Unit};
-use crate::device::Io;
 use crate::open_files::may_open;
 use crate::serve::nbd::message::{FIXED_NEWSTYLE, OPTION_MAGIC, OPTION_REPLY_MAGIC, SERVER_MAGIC};
 
@@ -58,7 +57,7 @@ pub(super) fn measure(
     let directory = settings.directory.join("idle");
     std::fs::create_dir(&directory).map_err(BenchError::file(&directory, "creating"))?;
     let files = Files::ours(&directory, SIZE)?;
-    let ours = Contender::Ours(Io::Auto);
+    let ours = Contender::Ours(settings.io.unwrap_or_default());
     let server = ours.start(settings, &files, Protocol::Nbd)?;
     let place = ours.place(&files, Protocol::Nbd);
     let before = server.memory()?;

@@ -88,7 +88,7 @@ impl<'a> Lab<'a> {
         if self.content >= Some(content) {
             return Ok(());
         }
-        let contenders = Contender::all(Protocol::Nbd);
+        let contenders = Contender::all(Protocol::Nbd, self.settings.io);
         for disk in [Disk::Ours, Disk::Qcow2, Disk::CowFilter] {
             let serves = |&contender: &Contender| {
                 contender.disk() == Some(disk) && contender.missing().is_none()

@@ -80,7 +80,7 @@ pub(super) fn measure(
         }
         lab.fill(Content::All)?;
         let lab = &*lab;
-        let contenders = Contender::all(Protocol::Fuse);
+        let contenders = Contender::all(Protocol::Fuse, lab.settings.io);
         let rates = in_turns(lab.settings, &contenders, |one| turn(lab, one, pattern))?;
         each(rates.rows(&name, TIMES));
     }

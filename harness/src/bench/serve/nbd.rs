@@ -89,7 +89,7 @@ pub(super) fn measure(
         }
         lab.fill(case.content())?;
         let lab = &*lab;
-        let contenders = Contender::all(Protocol::Nbd);
+        let contenders = Contender::all(Protocol::Nbd, lab.settings.io);
         let rates = in_turns(lab.settings, &contenders, |one| turn(lab, one, case))?;
         let target = if case.cold { TIMES_COLD } else { TIMES_WARM };
         each(rates.rows(&case.name(), target));

@@ -150,6 +150,7 @@ mod tests {
             directory,
             program: Path::new("/"),
             dirty: Bytes(0),
+            io: None,
             only: &crate::bench::Only::default(),
             stop: &stop,
         };

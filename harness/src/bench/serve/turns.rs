@@ -100,7 +100,7 @@ mod tests {
             (Contender::NoDisk, Ok(900.0)),
             (Contender::CowFilter, Err("needs nbdkit".into())),
             (
-                Contender::all(super::super::contender::Protocol::Fuse)[3],
+                Contender::all(super::super::contender::Protocol::Fuse, None)[3],
                 Ok(200.0),
             ),
         ]);
@@ -122,6 +122,7 @@ mod tests {
             directory: Path::new("/"),
             program: Path::new("/"),
             dirty: Bytes(0),
+            io: None,
             only: &crate::bench::Only::default(),
             stop: &stop,
         };

@@ -12,6 +12,7 @@ use crate::bench::{BenchError, Row, Settings, Unit};
 use crate::clock::{Clock, WallClock};
 use crate::serve::control::{Answer, Asking, NoAnswer, Request, WishedStrategy};
 
+use super::contender::io_name;
 use super::fio::{FIO, Report, Target, Work, read_report, words};
 use super::server::Server;
 
@@ -125,6 +126,7 @@ fn under_load(
     command.arg("serve").arg(&names.cow);
     command.arg("--nbd").arg(&names.nbd);
     command.arg("--control").arg(&names.control);
+    command.args(["--io", io_name(settings.io.unwrap_or_default())]);
     // The control socket is listened on last.
     let _server = Server::start(settings, command, &names.control)?;
     let mut control = Asking::connect(&names.control).map_err(told)?;

@@ -9,10 +9,12 @@ use super::{Common, Failure, Place, Rows, Verdict};
 ///
 /// The driver reads and writes a COW file of 256 MiB that is in the page cache; pread and pwrite
 /// do the same on the same file at the same offsets. System calls are counted where their number
-/// is what matters: of a read across many runs, of a flush after many writes. Where qemu-img and
-/// nbdkit are found, their copy-on-write layers are measured beside it with `qemu-img bench`;
-/// where they are not, the row says so. Takes 8 GiB of space and some minutes; for the growth
-/// with the size of a device there are files of up to 256 GiB, nearly all holes.
+/// is what matters: of a read across many runs, of a flush after many writes. Reads with many in
+/// flight, of a file that is not in the page cache and of one that is, stand beside a plain loop on
+/// io_uring and beside plain threads. Where qemu-img and nbdkit are found, their copy-on-write
+/// layers are measured beside it with `qemu-img bench`; where they are not, the row says so. Takes
+/// 8 GiB of space and some minutes; for the growth with the size of a device there are files of up
+/// to 256 GiB, nearly all holes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -3,6 +3,7 @@
 use driver::units::Bytes;
 
 use crate::bench::resize;
+use crate::cli::driver_arg::IoArg;
 
 use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 
@@ -20,6 +21,7 @@ use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 Examples:
   ubdlab bench resize
   ubdlab bench resize --only 'rebuild/16 GiB' --dirty 1G --dir /mnt/disk
+  ubdlab bench resize --only live --io threads
   ubdlab bench resize --only growth --json")]
 pub(in crate::cli) struct ResizeArgs {
     #[command(flatten)]
@@ -31,11 +33,25 @@ pub(in crate::cli) struct ResizeArgs {
     /// How much is dirty on each device, or half the device if that is less: 4M to 64G
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = |text: &str| dirty(text, "64G"))]
     dirty: Bytes,
+
+    /// Who carries out what the device asks of its files in the rows of a live reflow
+    /// [default: inline and auto, one after the other]
+    ///
+    /// All other rows have no requests beside the resize, which asks for one thing after the other,
+    /// and are inline.
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|inline|threads|uring"
+    )]
+    io: Option<IoArg>,
 }
 
 impl ResizeArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        with_programs(&self.common, &self.place, self.dirty, |settings, each| {
+        let (common, place) = (&self.common, &self.place);
+        with_programs(common, place, self.dirty, self.io, |settings, each| {
             resize::measure(settings, each)
         })
     }

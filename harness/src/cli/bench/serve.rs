@@ -3,6 +3,7 @@
 use driver::units::Bytes;
 
 use crate::bench::serve;
+use crate::cli::driver_arg::IoArg;
 
 use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 
@@ -31,11 +32,23 @@ pub(in crate::cli) struct ServeArgs {
     /// How much is dirty on the device that grows, at most half of 1 GiB: 4M to 512M
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = |text: &str| dirty(text, "512M"))]
     dirty: Bytes,
+
+    /// Serve with this as --io only [default: auto, threads and inline in turns; auto counts]
+    ///
+    /// The rows of a device that grows and of idle connections have auto where nothing is said.
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|inline|threads|uring"
+    )]
+    io: Option<IoArg>,
 }
 
 impl ServeArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        with_programs(&self.common, &self.place, self.dirty, |settings, each| {
+        let (common, place) = (&self.common, &self.place);
+        with_programs(common, place, self.dirty, self.io, |settings, each| {
             serve::measure(settings, each)
         })
     }

@@ -6,21 +6,16 @@ use std::path::Path;
 
 use driver::units::Bytes;
 
-pub(in crate::bench::io) const SIZE: Bytes = Bytes(2 << 30);
+use super::super::scale::Scale;
+
 pub(in crate::bench::io) const BACKING: &str = "cold.img";
 pub(in crate::bench::io) const BLOCK: u64 = 4096;
 pub(super) const DEPTHS: [usize; 3] = [1, 4, 32];
 /// At depth 1 the rows of `in_place` and `peers` say what a warm read costs.
 pub(super) const WARM_DEPTH: usize = 32;
 
-/// Requests of one run.
-pub(in crate::bench::io) const REQUESTS: u64 = 16_384;
-
 /// From one request to the next: all over the file, and the same places for all.
 pub(super) const STEP: u64 = 4099 * BLOCK;
-
-/// The part of the device that the warm rows read.
-const WARM_SIZE: Bytes = Bytes(256 << 20);
 
 /// What the device and its peers read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,20 +55,20 @@ pub(in crate::bench::io) enum Cache {
 }
 
 impl Cache {
-    pub(super) fn positions(self) -> impl Iterator<Item = u64> {
+    pub(super) fn positions(self, scale: &Scale) -> impl Iterator<Item = u64> + use<> {
         let size = match self {
-            Cache::Cold | Cache::Direct => SIZE,
-            Cache::Warm => WARM_SIZE,
+            Cache::Cold | Cache::Direct => scale.cold,
+            Cache::Warm => scale.warm,
         };
-        (0..REQUESTS).map(move |index| index * STEP % size.0)
+        (0..scale.reads).map(move |index| index * STEP % size.0)
     }
 }
 
-/// Makes a backing file without holes.
-pub(super) fn fill(path: &Path) -> std::io::Result<()> {
+/// Makes a backing file without holes, of whole MiB.
+pub(super) fn fill(path: &Path, size: Bytes) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     let mut content = vec![0; 1 << 20];
-    for index in 0..SIZE.0 >> 20 {
+    for index in 0..size.0 >> 20 {
         content.fill(index as u8 | 1);
         file.write_all(&content)?;
     }

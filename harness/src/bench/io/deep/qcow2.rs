@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::super::device::{SetUpError, file_error};
 use super::super::peers::{create_qcow2, qemu_img_bench, seconds_of};
-use super::cases::{BLOCK, Cache, Content, REQUESTS, SIZE, STEP, fill};
+use super::super::scale::Scale;
+use super::cases::{BLOCK, Cache, Content, STEP, fill};
 
 /// A copy of the backing file for qemu-img, which takes the device's lock on its own for another
 /// writer.
@@ -37,23 +38,33 @@ pub(super) const MODES: [Mode; 3] = [
 
 impl Mode {
     /// What a run takes by its own account, if there is such a mode.
-    pub(super) fn run(&self, directory: &Path, cache: Cache, depth: usize) -> Option<Duration> {
+    pub(super) fn run(
+        &self,
+        directory: &Path,
+        cache: Cache,
+        depth: usize,
+        scale: &Scale,
+    ) -> Option<Duration> {
         let through_cache = self.through_cache && cache != Cache::Direct;
-        let words = arguments(depth, self.name, through_cache);
+        let words = arguments(scale.reads, depth, self.name, through_cache);
         let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
         seconds_of(bench.current_dir(directory)).map(Duration::from_secs_f64)
     }
 }
 
 /// Returns whether qemu-img made the file.
-pub(super) fn make_qcow2(directory: &Path, content: Content) -> Result<bool, SetUpError> {
+pub(super) fn make_qcow2(
+    directory: &Path,
+    content: Content,
+    scale: &Scale,
+) -> Result<bool, SetUpError> {
     let found = Command::new("qemu-img").arg("--version").output();
     if !found.is_ok_and(|output| output.status.success()) {
         return Ok(false);
     }
     let backing = directory.join(PEER_BACKING);
     if !backing.exists() {
-        fill(&backing).map_err(|error| file_error(&backing, error))?;
+        fill(&backing, scale.cold).map_err(|error| file_error(&backing, error))?;
     }
     if !create_qcow2(directory, QCOW2, PEER_BACKING) {
         return Ok(false);
@@ -61,18 +72,21 @@ pub(super) fn make_qcow2(directory: &Path, content: Content) -> Result<bool, Set
     if content == Content::Clean {
         return Ok(true);
     }
-    let (count, step) = ((SIZE.0 / BLOCK / 2).to_string(), (2 * BLOCK).to_string());
+    let (count, step) = (
+        (scale.cold.0 / BLOCK / 2).to_string(),
+        (2 * BLOCK).to_string(),
+    );
     let words = ["-w", "-d", "32", "-c", &count, "-s", "4096", "-S", &step].map(String::from);
     let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
     Ok(seconds_of(bench.current_dir(directory)).is_some())
 }
 
-fn arguments(depth: usize, mode: &str, through_cache: bool) -> Vec<String> {
+fn arguments(reads: u64, depth: usize, mode: &str, through_cache: bool) -> Vec<String> {
     let cache = match through_cache {
         true => "writeback",
         false => "none",
     };
-    let (depth, count, step) = (depth.to_string(), REQUESTS.to_string(), STEP.to_string());
+    let (depth, count, step) = (depth.to_string(), reads.to_string(), STEP.to_string());
     let words = [
         "-c", &count, "-d", &depth, "-s", "4096", "-S", &step, "-i", mode, "-t", cache,
     ];
