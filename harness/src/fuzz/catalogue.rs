@@ -47,11 +47,6 @@ const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
          the model has no such memory, and refuses the device; seen on 6.1",
     ),
     (
-        "29, shared-errno",
-        "whether the kernel's other thread overwrites the number of an error before the I/O thread \
-         reads it is a matter of a few instructions; the model hears each error; seen on 6.1",
-    ),
-    (
         "a COW file without a readable header, taken for a raw disk",
         "the model has no raw disks, and refuses it",
     ),
@@ -118,6 +113,7 @@ pub fn of_kernel(defect: Defect) -> Entry {
         name: defect.name().into(),
         does: defect.does(),
         kernels: match names.is_empty() {
+            true if defect == Defect::SharedErrno => "6.12, 2.6; at times".into(),
             true => "others".into(),
             false => names.join(", "),
         },
@@ -387,10 +383,13 @@ impl fmt::Display for Catalogue {
              cases have a small one, and a replay has one where that defect is named. The real one has room\n\
              for all requests of a device.\n\n\
              *In Linux* names the two models that have a defect, 6.12 and 2.6; *others* are versions\n\
-             between them or before: `driver/src/linux/defects.rs` says which. *On a kernel* says whether\n\
-             `ubdlab fuzz --driver kernel` has seen it on a running one, and of which version; what was\n\
-             seen is a finding with its story under `docs/findings/`. The numbers are those of a list of\n\
-             the driver's defects; {} stand for nothing there.\n\n\
+             between them or before: `driver/src/linux/defects.rs` says which. *At times* is a defect of\n\
+             both that their models do not have by themselves: with it a model mishears each failure of\n\
+             its host, and the kernels few. *On a kernel* says whether `ubdlab fuzz --driver kernel` has\n\
+             seen it on a running one, and of which version; what was seen is a finding with its story\n\
+             under `docs/findings/`, or `--against` has found it out, as [linux-ubd.md](linux-ubd.md)\n\
+             tells. The numbers are those of a list of the driver's defects; {} stand for\n\
+             nothing there.\n\n\
              {}",
             self.bound,
             unused_numbers().join(" and "),
@@ -482,5 +481,8 @@ mod tests {
         );
         assert_eq!(of_kernel(Defect::FlushNoop).kernels, "6.12, 2.6");
         assert_eq!(of_kernel(Defect::EndOfMapOverrun).kernels, "others");
+        let at_times = of_kernel(Defect::SharedErrno);
+        assert_eq!(at_times.kernels, "6.12, 2.6; at times");
+        assert_eq!(at_times.subject.driver, DriverName::Linux612);
     }
 }

@@ -104,6 +104,12 @@ const TABLE: &[(Defect, u64, u64, &[Kind])] = &[
     (Defect::LockLostOnClose, 1, 34, &[Kind::NotExcluded]),
     (Defect::FailedDiscardLeavesBits, 1, 340, &[Kind::LostWrite]),
     (Defect::MemoryPastTheBitmap, 1, 30, &[Kind::Inconsistent]),
+    (
+        Defect::SharedErrno,
+        1,
+        60,
+        &[Kind::Zeros, Kind::LostWrite, Kind::StaleRead],
+    ),
 ];
 
 #[test]

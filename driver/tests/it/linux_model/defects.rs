@@ -495,6 +495,46 @@ fn memory_past_the_bitmap_goes_to_the_file_where_no_sector_has_its_bit() {
 }
 
 #[test]
+fn shared_errno_takes_failures_for_no_errors_and_for_nothing_done() {
+    for (on, defects) in on_and_off(Defect::SharedErrno) {
+        let status = if on { Status::Ok } else { Status::IoError };
+        let (cow, backing) = (image(Version::V3, 128, 4096), backing(128));
+        let mut device = LinuxUbd::open(cow.clone(), backing.clone(), &spec(), defects).unwrap();
+        let mut serve = |request| carry_out(&mut device, request);
+
+        backing.fail_reads([Some(Fault::Error)]);
+        let failed = serve(Request::read(Tag(0), Sector(3), SectorCount(2)));
+        assert_eq!(failed.status, status);
+        assert_eq!(firsts(&failed.request), [0, 0]);
+
+        cow.fail_punches([Some(Fault::Error), Some(Fault::Error)]);
+        let discard = Request::discard(Tag(0), Sector(8), SectorCount(8));
+        assert_eq!(serve(discard).status, status);
+        let zeros = Request::write_zeroes(Tag(0), Sector(16), SectorCount(8));
+        assert_eq!(serve(zeros).status, status);
+
+        let one = || Request::write(Tag(0), Sector(40), vec![1; 512]);
+        assert_eq!(serve(one()).status, Status::Ok);
+        cow.fail_syncs([Some(Fault::Error)]);
+        assert_eq!(serve(Request::flush(Tag(0))).status, status);
+        let after = cow.after_power_cut(|_| false);
+        assert_eq!(read(&mut open(&after, 128, defects), 40, 1), [140]);
+
+        // Nothing of it is written, which is an error of its own.
+        cow.fail_writes([Some(Fault::Error)]);
+        assert_eq!(serve(one()).status, Status::IoError);
+    }
+    for (on, defects) in on_and_off(Defect::SharedErrno) {
+        let defects = defects.with(Defect::ZeroWriteIsSuccess);
+        let (mut device, cow) = device(128, defects);
+        cow.fail_writes([Some(Fault::Error)]);
+        let status = if on { Status::Ok } else { Status::IoError };
+        assert_eq!(write(&mut device, 9, 1, 1), status);
+        assert_eq!(read(&mut device, 9, 1), [if on { 0 } else { 109 }]);
+    }
+}
+
+#[test]
 fn linux_2_6_takes_one_page_at_a_time_and_no_discards() {
     let spec = OpenSpec {
         kernel: Kernel::Linux2_6,
