@@ -127,6 +127,11 @@ defects! {
     /// [`FOREIGN_MEMORY`] here, and were a guest's data in the kernel. 6.12 and 2.6. Fixed: they
     /// are zeros.
     MemoryPastTheBitmap = 27, "memory-past-the-bitmap";
+    /// A read of the header that fails is passed over, and the device is opened by what the
+    /// kernel's memory holds there. That is what an opening before has read
+    /// ([`OpenSpec::remembered`](super::OpenSpec::remembered)); if it is no header, the device is
+    /// refused all the same. 6.12 and 2.6. Fixed: refused.
+    FailedHeaderReadIsSuccess = 28, "failed-header-read-is-success";
     /// The I/O thread hears each failure of its host as no error and as nothing done: the errno
     /// that it shares with the kernel's thread has been overwritten. A read brings zeros, a
     /// discard, zeros and a sync are successes, and a write is one with
@@ -222,7 +227,8 @@ impl Defects {
         .with(Defect::HeaderUnchecked)
         .with(Defect::CreateNotAtomic)
         .with(Defect::LockLostOnClose)
-        .with(Defect::MemoryPastTheBitmap);
+        .with(Defect::MemoryPastTheBitmap)
+        .with(Defect::FailedHeaderReadIsSuccess);
 
     /// No defect: the model keeps every promise.
     pub const fn none() -> Defects {
@@ -297,7 +303,7 @@ mod tests {
         }
         assert!(!Defects::LINUX_6_12.contains(Defect::SharedErrno));
         assert!(!Defects::LINUX_2_6.contains(Defect::SharedErrno));
-        assert_eq!(Defects::LINUX_6_12.iter().count(), 20);
-        assert_eq!(Defects::LINUX_2_6.iter().count(), 16);
+        assert_eq!(Defects::LINUX_6_12.iter().count(), 21);
+        assert_eq!(Defects::LINUX_2_6.iter().count(), 17);
     }
 }

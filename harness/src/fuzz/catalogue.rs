@@ -29,7 +29,7 @@ pub const CASES: u64 = 5_000;
 /// Between the first seeds of two searches.
 const APART: u64 = 1 << 32;
 
-/// Entries of the catalogue that cannot show in the model, and why.
+/// Entries of the catalogue that cannot show in the fuzzer's cases, and why.
 const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
     (
         "11, completion-overrun",
@@ -43,8 +43,9 @@ const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
     ),
     (
         "28, failed-header-read-is-success",
-        "after a read of the header that has failed, the kernel goes on with what its memory held; \
-         the model has no such memory, and refuses the device; seen on 6.1",
+        "the device is opened by what the kernel's memory holds of an opening before, and in a life \
+         of the fuzzer there is none before; the model has the switch, for `--against`, where it was \
+         seen on 6.1",
     ),
     (
         "a COW file without a readable header, taken for a raw disk",
@@ -78,15 +79,18 @@ pub struct Section {
     pub entries: Vec<Entry>,
 }
 
+/// The defects of the kernels' drivers that are looked for: all that can show in a case.
+pub fn looked_for() -> impl Iterator<Item = Defect> {
+    let all = Defect::ALL.iter().copied();
+    all.filter(|defect| *defect != Defect::FailedHeaderReadIsSuccess)
+}
+
 /// All that is looked for.
 pub fn sections() -> Vec<Section> {
     vec![
         Section {
             title: "The kernels' drivers",
-            entries: Defect::ALL
-                .iter()
-                .map(|&defect| of_kernel(defect))
-                .collect(),
+            entries: looked_for().map(of_kernel).collect(),
         },
         Section {
             title: "Resizes",

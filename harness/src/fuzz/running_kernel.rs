@@ -42,7 +42,7 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         | Defect::CreateNotAtomic
         | Defect::FailedDiscardLeavesBits
         | Defect::MemoryPastTheBitmap => Seen,
-        Defect::SharedErrno => SeenAgainst,
+        Defect::FailedHeaderReadIsSuccess | Defect::SharedErrno => SeenAgainst,
         Defect::LockLostOnClose => SeenByTest("image_peers::lock_lost"),
         Defect::FlushWrongFile => CannotShow("flush-noop hides it"),
         Defect::RequeueLosesBitmap => CannotShow("the pipe has room for all requests of a device"),

@@ -124,7 +124,10 @@ pub fn explain(
     let others = MENDED
         .into_iter()
         .fold(Defects::LINUX_6_12, Defects::without);
-    let can_show = |defect: &Defect| !matches!(on_kernel(*defect), OnKernel::CannotShow(_));
+    let can_show = |defect: &Defect| {
+        let seen = on_kernel(*defect);
+        !matches!(seen, OnKernel::CannotShow(_) | OnKernel::SeenAgainst)
+    };
     let shows = |&defect: &Defect| model_shows(case, defect, violation, seed);
     let shown = others.iter().filter(can_show).find(shows);
     let shown = shown.map(Explained::Modelled);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Request, Status, Tag};
 use driver::cow::{Geometry, Header, HeaderError, Version};
-use driver::host::HostFile;
+use driver::host::{HostError, HostFile};
 use driver::linux::{
     Death, Defect, Defects, FOREIGN_MEMORY, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, Step,
     bring_up,
@@ -490,6 +490,46 @@ fn memory_past_the_bitmap_goes_to_the_file_where_no_sector_has_its_bit() {
                 read(&mut open(&cow, 100, defects), 94, 6),
                 [194, 1, 196, 197, 198, 199]
             );
+        }
+    }
+}
+
+#[test]
+fn failed_header_read_is_success_where_memory_holds_a_header() {
+    for (on, defects) in on_and_off(Defect::FailedHeaderReadIsSuccess) {
+        let (mut device, cow) = device(128, defects);
+        write(&mut device, 9, 1, 1);
+        device.close().unwrap();
+        let opened_with = |remembered: Option<Vec<u8>>| {
+            cow.fail_reads([Some(Fault::Error)]);
+            let spec = OpenSpec {
+                remembered,
+                ..spec()
+            };
+            LinuxUbd::open(cow.clone(), backing(128), &spec, defects)
+        };
+        // Another file's data begins elsewhere.
+        let other = header(Version::V3, 128, 512).encode();
+        let no_header = vec![0; 4136];
+        for (remembered, expected) in [
+            (Some(cow.content()[..4136].to_vec()), Some([108, 1])),
+            (Some(other), Some([108, 109])),
+            (Some(no_header), None),
+            (None, None),
+        ] {
+            let holds_one = remembered.is_some();
+            match opened_with(remembered) {
+                Ok(mut device) => {
+                    assert!(on);
+                    assert_eq!(Some(read(&mut device, 8, 2)), expected.map(Vec::from));
+                }
+                Err(LinuxOpenError::Header(_)) => assert!(on && holds_one && expected.is_none()),
+                Err(refused) => {
+                    assert!(!on || !holds_one);
+                    let (doing, error) = ("reading the header", HostError::Io);
+                    assert_eq!(refused, LinuxOpenError::Host { doing, error });
+                }
+            }
         }
     }
 }
