@@ -134,9 +134,10 @@ impl HostHalf {
     pub(super) fn ended(
         &mut self,
         work: &mut Work,
-        action: Action,
+        mut action: Action,
         result: HostResult<()>,
     ) -> Result<(), Failed> {
+        let result = self.heard(&mut action, result);
         if work.segment >= work.plan.segments.len() {
             return match work.sync_at_end.take() {
                 Some(role) => self.synced(role, result),
@@ -152,6 +153,17 @@ impl HostHalf {
             }
             Stage::Words { done } => self.words_ended(work, done, &action, result),
         }
+    }
+
+    /// What the I/O thread hears of an operation.
+    fn heard(&self, action: &mut Action, result: HostResult<()>) -> HostResult<()> {
+        if result.is_ok() || !self.defects.contains(Defect::SharedErrno) {
+            return result;
+        }
+        if let Action::ReadOnce { count, .. } | Action::WriteOnce { count, .. } = action {
+            *count = 0;
+        }
+        Ok(())
     }
 
     /// The sync of a file. After a failure the COW file's never succeeds again.

@@ -3,10 +3,10 @@
 //! fields that nobody checked.
 
 use crate::cow::{Geometry, Header, HeaderError, LONGEST_HEADER, MAGIC, VERSION_AT, Version};
-use crate::host::{HostError, HostFile};
+use crate::host::{HostError, HostFile, HostResult};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
-use super::error::{Death, LinuxOpenError};
+use super::error::{Death, LinuxOpenError, host};
 use super::{Defect, Defects};
 
 /// The fields of a header, believed or checked.
@@ -23,27 +23,17 @@ pub(super) struct KernelHeader {
 }
 
 impl KernelHeader {
-    /// Reads the header of a COW file. Linux asks once for the longest one, and takes a read that
-    /// is short for the end of the file. Without [`Defect::ShortBitmapRead`] reads are not believed
-    /// so, and the rest is asked for.
+    /// Reads the header of a COW file to where memory holds `remembered`, if that is one.
     pub(super) fn read<F: HostFile>(
         cow: &F,
+        remembered: Option<&[u8]>,
         defects: Defects,
     ) -> Result<KernelHeader, LinuxOpenError> {
-        let mut start = vec![0; LONGEST_HEADER.0 as usize];
-        let host = |error| LinuxOpenError::Host {
-            doing: "reading the header",
-            error,
+        let goes_on = defects.contains(Defect::FailedHeaderReadIsSuccess);
+        let start = match (read_start(cow, defects), remembered) {
+            (Err(_), Some(remembered)) if goes_on => remembered.to_vec(),
+            (read, _) => read.map_err(host("reading the header"))?,
         };
-        let mut len = cow.read_at(&mut start, FileOffset(0)).map_err(host)?;
-        while len < start.len() && !defects.contains(Defect::ShortBitmapRead) {
-            let at = FileOffset(len as u64);
-            match cow.read_at(&mut start[len..], at).map_err(host)? {
-                0 => break,
-                more => len += more,
-            }
-        }
-        start.truncate(len);
         let decoded = Header::decode(&start);
         if let Ok(header) = &decoded
             && header.version == Version::V3Wide
@@ -88,6 +78,22 @@ impl KernelHeader {
             checked: Some(header),
         }
     }
+}
+
+/// Reads the start of a COW file. Linux asks once for the longest header, and takes a read that is
+/// short for the end of the file. Without [`Defect::ShortBitmapRead`] reads are not believed so,
+/// and the rest is asked for.
+fn read_start<F: HostFile>(cow: &F, defects: Defects) -> HostResult<Vec<u8>> {
+    let mut start = vec![0; LONGEST_HEADER.0 as usize];
+    let mut len = cow.read_at(&mut start, FileOffset(0))?;
+    while len < start.len() && !defects.contains(Defect::ShortBitmapRead) {
+        match cow.read_at(&mut start[len..], FileOffset(len as u64))? {
+            0 => break,
+            more => len += more,
+        }
+    }
+    start.truncate(len);
+    Ok(start)
 }
 
 fn short(start: &[u8]) -> LinuxOpenError {

@@ -30,16 +30,21 @@ pub struct OpenSpec {
     /// Requests that fit into the pipe to the I/O thread; at least one does. (Segments, with
     /// [`Defect::PartialRequeueDuplicates`].)
     pub pipe_capacity: usize,
+    /// What the kernel's memory holds where the header is read to: what an opening before has read
+    /// there, from the first byte on. `None` if that is no header. It matters to
+    /// [`Defect::FailedHeaderReadIsSuccess`] alone.
+    pub remembered: Option<Vec<u8>>,
 }
 
 impl Default for OpenSpec {
-    /// Linux 6.12, with the COW file alone named and a pipe that never fills.
+    /// Linux 6.12, with the COW file alone named, a pipe that never fills and no opening before.
     fn default() -> OpenSpec {
         OpenSpec {
             kernel: Kernel::Linux6_12,
             named_backing: None,
             backing_mtime: 0,
             pipe_capacity: usize::MAX,
+            remembered: None,
         }
     }
 }
@@ -56,7 +61,7 @@ impl<F: HostFile> LinuxUbd<F> {
         spec: &OpenSpec,
         defects: Defects,
     ) -> Result<LinuxUbd<F>, LinuxOpenError> {
-        let header = KernelHeader::read(&cow, defects)?;
+        let header = KernelHeader::read(&cow, spec.remembered.as_deref(), defects)?;
         LinuxUbd::open_by(header, cow, backing, spec, defects)
     }
 
@@ -155,7 +160,7 @@ pub fn bring_up<N: HostNames>(
     lock(names, cow, &cow_file, LockKind::Exclusive, defects).map_err(locking)?;
     let header = match created {
         Some(header) => KernelHeader::checked(header),
-        None => KernelHeader::read(&cow_file, defects)?,
+        None => KernelHeader::read(&cow_file, spec.remembered.as_deref(), defects)?,
     };
     let recorded = path_of(&header.path);
     let recorded = match cow.parent() {

@@ -240,7 +240,8 @@ impl DriverArg {
     }
 
     /// Whether this kernel's driver can have the defect: one that only the other one has makes no
-    /// sense in it. Those that neither has are of versions between them or before.
+    /// sense in it. Those that neither has are of versions between them or before, or come at
+    /// times.
     ///
     /// # Errors
     /// Which driver has it.

@@ -123,6 +123,19 @@ impl Device {
         case: &Case,
         opening: Opening,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
+        Device::open_remembering(host, case, opening, None)
+    }
+
+    /// As [`Device::open`], by a kernel whose memory still holds this header of an opening before.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_remembering(
+        host: &SimHost,
+        case: &Case,
+        opening: Opening,
+        remembered: Option<Vec<u8>>,
+    ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
         // What the driver cannot have would run as if it were not there.
         case.check_defects().map_err(DidNotOpen::refused)?;
         let creates = Device::creates(host, case);
@@ -153,8 +166,12 @@ impl Device {
                 };
                 Ok((device, opened.interrupted))
             }
-            DriverName::Linux612 => Device::open_linux(host, case, opening, Kernel::Linux6_12),
-            DriverName::Linux26 => Device::open_linux(host, case, opening, Kernel::Linux2_6),
+            DriverName::Linux612 => {
+                Device::open_linux(host, case, opening, Kernel::Linux6_12, remembered)
+            }
+            DriverName::Linux26 => {
+                Device::open_linux(host, case, opening, Kernel::Linux2_6, remembered)
+            }
         }
     }
 
@@ -169,6 +186,7 @@ impl Device {
         case: &Case,
         opening: Opening,
         kernel: Kernel,
+        remembered: Option<Vec<u8>>,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
         let creates = Device::creates(host, case);
         let names_backing = opening.switched || creates || !case.kernel.cow_alone;
@@ -176,6 +194,7 @@ impl Device {
         let spec = OpenSpec {
             kernel,
             pipe_capacity: case.kernel.pipe_capacity,
+            remembered,
             ..OpenSpec::default()
         };
         let defects = kernel_defects(case);

@@ -16,13 +16,15 @@ pub enum OnKernel {
     Seen,
     /// It was, by a test that has this name.
     SeenByTest(&'static str),
+    /// It was, where the kernel was held against its model.
+    SeenAgainst,
     /// It cannot be, for this reason.
     CannotShow(&'static str),
 }
 
 /// Whether this defect was seen.
 pub const fn on_kernel(defect: Defect) -> OnKernel {
-    use OnKernel::{CannotShow, Seen, SeenByTest};
+    use OnKernel::{CannotShow, Seen, SeenAgainst, SeenByTest};
     match defect {
         Defect::FlushNoop
         | Defect::UnorderedPublish
@@ -40,6 +42,7 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         | Defect::CreateNotAtomic
         | Defect::FailedDiscardLeavesBits
         | Defect::MemoryPastTheBitmap => Seen,
+        Defect::FailedHeaderReadIsSuccess | Defect::SharedErrno => SeenAgainst,
         Defect::LockLostOnClose => SeenByTest("image_peers::lock_lost"),
         Defect::FlushWrongFile => CannotShow("flush-noop hides it"),
         Defect::RequeueLosesBitmap => CannotShow("the pipe has room for all requests of a device"),
@@ -61,6 +64,7 @@ impl fmt::Display for InColumn {
         match on_kernel(self.0) {
             OnKernel::Seen => write!(f, "{KERNEL}: [yes](findings/{name}.txt)"),
             OnKernel::SeenByTest(test) => write!(f, "{KERNEL}: yes, in the test `{test}`"),
+            OnKernel::SeenAgainst => write!(f, "{KERNEL}: yes, with `--against`"),
             OnKernel::CannotShow(why) => write!(f, "cannot show: {why}"),
         }
     }

@@ -339,7 +339,7 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
         &["fuzz", "--driver=linux-6.12", "--defect=forward-copy"],
         "ubdlab: --defect forward-copy: no defect of --driver linux-6.12, which can have \
          flush-noop, ",
-        ", failed-discard-leaves-bits, memory-past-the-bitmap",
+        ", failed-header-read-is-success, shared-errno",
     );
     of_another(
         &["fuzz", "--defect=flush-noop"],

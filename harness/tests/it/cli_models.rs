@@ -60,13 +60,13 @@ fn a_known_defect_is_seen_with_the_sectors_that_it_mixes_up() {
         assert_eq!(report["driver"], "linux-6.12");
         let defects = report["defects"].as_array().unwrap();
         assert!(defects.contains(&"last-run-offset".into()));
-        assert_eq!(defects.len(), if defect.is_empty() { 20 } else { 1 });
+        assert_eq!(defects.len(), if defect.is_empty() { 21 } else { 1 });
     }
     let text = sandbox.run(&["replay", "@mixed", "--driver=linux-6.12", "--memory"]);
     let text = sandbox.text(&text.stdout);
     assert!(
         text.contains(
-            "served by the model of linux-6.12, with 20 defects:\n             flush-noop, \
+            "served by the model of linux-6.12, with 21 defects:\n             flush-noop, \
              flush-wrong-file, unordered-publish, requeue-loses-bitmap,"
         ),
         "{text}"
@@ -137,7 +137,7 @@ fn a_pipe_as_large_as_the_real_one_loses_no_bitmap() {
     for depth in ["--depth=32", "--depth=64"] {
         let args = ["@discards", "--driver=linux-6.12", "--memory", depth];
         let report = replayed(&sandbox, &[&args[..], &["--size=1M"]].concat(), 0);
-        assert_eq!(report["defects"].as_array().unwrap().len(), 20);
+        assert_eq!(report["defects"].as_array().unwrap().len(), 21);
         assert_eq!(report["small_pipe_requests"], Value::Null);
         let lossy = ["--size=1M", "--defect=requeue-loses-bitmap"];
         assert!(mismatches(&replayed(&sandbox, &[&args[..], &lossy].concat(), 1)) > 0);

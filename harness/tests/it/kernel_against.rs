@@ -566,41 +566,66 @@ fn an_error_that_no_recording_has_ends_the_comparison() {
 }
 
 #[test]
-fn what_a_kernel_does_after_an_unread_header_is_not_compared() {
+fn after_an_unread_header_the_kernel_goes_on_with_that_of_the_opening_before() {
     let whole = recording();
-    let header = find(&whole, "read", COW, find(&whole, "read", COW, 1) + 1);
-    let bitmap = find(&whole, "read", COW, header + 1);
+    let first = find(&whole, "read", COW, 0);
+    let bitmap = find(&whole, "read", COW, first + 1);
+    let second = find(&whole, "read", COW, bitmap + 1);
     let failed = |index| {
         let mut recording = recording();
         let record = at(&mut recording, index);
         (record.done, record.errno) = (0, Some(5));
         recording
     };
-    assert_eq!(at(&mut failed(header), header).at, 0);
-    // It goes on with its memory's.
-    let found = compared(&failed(header));
+    for header in [first, second] {
+        assert_eq!(at(&mut recording(), header).at, 0);
+    }
+    let found = compared(&failed(second));
+    assert_eq!(found, compared(&whole));
+    assert_eq!((found.difference, found.cut_short), (None, None));
+
+    // What is there when it is opened first, nobody knows.
+    let found = compared(&failed(first));
     assert_eq!(found.difference, None);
     let cut_short = found.cut_short.unwrap();
     assert!(
         cut_short.contains("could not read the header"),
         "{cut_short}"
     );
-    // It may die of that.
-    let mut dead = failed(header);
-    dead.witnessed.truncate(header + 1);
+    let not_known = |recording: &Recording| {
+        let found = compared(recording);
+        assert_eq!((found.difference, found.cut_short), (None, Some(cut_short)));
+    };
+    // Nor is it known to be there still: the kernel may read a bitmap elsewhere by it, die of it,
+    // or refuse the device.
+    let mut other = failed(second);
+    at(&mut other, second + 1).at += 512;
+    not_known(&other);
+    let mut dead = failed(second);
+    dead.witnessed.truncate(second + 1);
     dead.ending = Ending::Died("of a division".into());
-    assert_eq!(compared(&dead).cut_short, Some(cut_short));
+    not_known(&dead);
+    let not_opened = || Witnessed::Guest(GuestWord::NotOpened { errno: 6 });
+    let mut refused = failed(second);
+    refused.witnessed.truncate(second + 1);
+    refused.witnessed.push(not_opened());
+    not_known(&refused);
 
-    // It refuses the device as the model does.
-    let mut refused = failed(header);
-    refused.witnessed.truncate(header + 1);
-    let not_opened = GuestWord::NotOpened { errno: 6 };
-    refused.witnessed.push(Witnessed::Guest(not_opened));
+    // Where there was no opening before, it refuses the device as the model does.
+    let mut refused = failed(first);
+    refused.witnessed.truncate(first + 1);
+    refused.witnessed.push(not_opened());
     let found = compared(&refused);
     assert_eq!((found.difference, found.cut_short), (None, None));
 
+    // What differs later is a difference.
+    let mut later = failed(second);
+    let write = find(&later, "write", COW, 0);
+    at(&mut later, write).at += 512;
+    assert!(compared(&later).difference.is_some());
+
     // An unread bitmap is noticed.
-    let found = difference(&failed(bitmap));
+    let found = difference(&failed(second + 1));
     let model = "the model does not open the device: reading the bitmap: input/output error";
     assert!(found.ends_with(model), "{found}");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Request, Status, Tag};
 use driver::cow::{Geometry, Header, HeaderError, Version};
-use driver::host::HostFile;
+use driver::host::{HostError, HostFile};
 use driver::linux::{
     Death, Defect, Defects, FOREIGN_MEMORY, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, Step,
     bring_up,
@@ -491,6 +491,86 @@ fn memory_past_the_bitmap_goes_to_the_file_where_no_sector_has_its_bit() {
                 [194, 1, 196, 197, 198, 199]
             );
         }
+    }
+}
+
+#[test]
+fn failed_header_read_is_success_where_memory_holds_a_header() {
+    for (on, defects) in on_and_off(Defect::FailedHeaderReadIsSuccess) {
+        let (mut device, cow) = device(128, defects);
+        write(&mut device, 9, 1, 1);
+        device.close().unwrap();
+        let opened_with = |remembered: Option<Vec<u8>>| {
+            cow.fail_reads([Some(Fault::Error)]);
+            let spec = OpenSpec {
+                remembered,
+                ..spec()
+            };
+            LinuxUbd::open(cow.clone(), backing(128), &spec, defects)
+        };
+        // Another file's data begins elsewhere.
+        let other = header(Version::V3, 128, 512).encode();
+        let no_header = vec![0; 4136];
+        for (remembered, expected) in [
+            (Some(cow.content()[..4136].to_vec()), Some([108, 1])),
+            (Some(other), Some([108, 109])),
+            (Some(no_header), None),
+            (None, None),
+        ] {
+            let holds_one = remembered.is_some();
+            match opened_with(remembered) {
+                Ok(mut device) => {
+                    assert!(on);
+                    assert_eq!(Some(read(&mut device, 8, 2)), expected.map(Vec::from));
+                }
+                Err(LinuxOpenError::Header(_)) => assert!(on && holds_one && expected.is_none()),
+                Err(refused) => {
+                    assert!(!on || !holds_one);
+                    let (doing, error) = ("reading the header", HostError::Io);
+                    assert_eq!(refused, LinuxOpenError::Host { doing, error });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shared_errno_takes_failures_for_no_errors_and_for_nothing_done() {
+    for (on, defects) in on_and_off(Defect::SharedErrno) {
+        let status = if on { Status::Ok } else { Status::IoError };
+        let (cow, backing) = (image(Version::V3, 128, 4096), backing(128));
+        let mut device = LinuxUbd::open(cow.clone(), backing.clone(), &spec(), defects).unwrap();
+        let mut serve = |request| carry_out(&mut device, request);
+
+        backing.fail_reads([Some(Fault::Error)]);
+        let failed = serve(Request::read(Tag(0), Sector(3), SectorCount(2)));
+        assert_eq!(failed.status, status);
+        assert_eq!(firsts(&failed.request), [0, 0]);
+
+        cow.fail_punches([Some(Fault::Error), Some(Fault::Error)]);
+        let discard = Request::discard(Tag(0), Sector(8), SectorCount(8));
+        assert_eq!(serve(discard).status, status);
+        let zeros = Request::write_zeroes(Tag(0), Sector(16), SectorCount(8));
+        assert_eq!(serve(zeros).status, status);
+
+        let one = || Request::write(Tag(0), Sector(40), vec![1; 512]);
+        assert_eq!(serve(one()).status, Status::Ok);
+        cow.fail_syncs([Some(Fault::Error)]);
+        assert_eq!(serve(Request::flush(Tag(0))).status, status);
+        let after = cow.after_power_cut(|_| false);
+        assert_eq!(read(&mut open(&after, 128, defects), 40, 1), [140]);
+
+        // Nothing of it is written, which is an error of its own.
+        cow.fail_writes([Some(Fault::Error)]);
+        assert_eq!(serve(one()).status, Status::IoError);
+    }
+    for (on, defects) in on_and_off(Defect::SharedErrno) {
+        let defects = defects.with(Defect::ZeroWriteIsSuccess);
+        let (mut device, cow) = device(128, defects);
+        cow.fail_writes([Some(Fault::Error)]);
+        let status = if on { Status::Ok } else { Status::IoError };
+        assert_eq!(write(&mut device, 9, 1, 1), status);
+        assert_eq!(read(&mut device, 9, 1), [if on { 0 } else { 109 }]);
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) struct Comparing<'a> {
     pub(super) is_clobbered: bool,
     /// The header could not be read when the device was opened: see rule 6 of `opening`.
     pub(super) is_header_unread: bool,
+    /// What the kernel's memory holds of a header after the latest opening, where that is known.
+    pub(super) remembered: Option<Vec<u8>>,
     /// Files of the model's host, open to do to them what was done to the kernel's.
     pub(super) files: BTreeMap<String, SimFile>,
     /// What the guest was to do, by number.
@@ -124,6 +126,7 @@ impl<'a> Comparing<'a> {
             bitmap: 0..0,
             is_clobbered: false,
             is_header_unread: false,
+            remembered: None,
             files: BTreeMap::new(),
             asked: asked.unwrap_or_default(),
             in_flight: BTreeMap::new(),
@@ -140,6 +143,9 @@ impl<'a> Comparing<'a> {
         match self.all() {
             Ok(()) => {}
             Err(Stop::CutShort(why)) => self.compared.cut_short = Some(why),
+            Err(Stop::Differs(..)) if self.is_header_unread && self.phase == Phase::Opening => {
+                self.compared.cut_short = Some(HEADER_OF_MEMORY);
+            }
             Err(Stop::Differs(..)) if self.has_refused_place() => {
                 self.compared.cut_short = Some(REFUSED);
             }
@@ -342,9 +348,6 @@ impl<'a> Comparing<'a> {
             Ending::Endless(_) => "asks its host for more than the life can need".to_owned(),
             Ending::Astray { why, .. } => format!("has a guest that has gone astray: {why}"),
         };
-        if self.is_header_unread && self.phase == Phase::Opening {
-            return Err(Stop::CutShort(HEADER_OF_MEMORY));
-        }
         let is_dying = matches!(ending, Ending::Died(_)) && self.model_dies();
         if is_dying {
             return Ok(());

@@ -21,10 +21,10 @@
 //! the driver: the bytes that are written past the end of a bitmap are passed over. Where such
 //! memory stands for bits, the comparison of a case ends, which is counted: after a short read of
 //! the bitmap, and in V1 and V2 at the sectors that have no bit in the file. So it does where such
-//! memory stands for the header, after a read of it that has failed. Which error of the host the
-//! driver hears as another, or as none, is taken from the recording, and counted. The error of a
-//! place that no file has (int-offsets) is not in a recording: at a difference that a driver with
-//! such a place shows, the comparison ends.
+//! memory stands for the header, after a read of it that has failed, and holds another one than
+//! that of the opening before. Which error of the host the driver hears as another, or as none, is
+//! taken from the recording, and counted. The error of a place that no file has (int-offsets) is
+//! not in a recording: at a difference that a driver with such a place shows, the comparison ends.
 
 mod answering;
 mod asked;
