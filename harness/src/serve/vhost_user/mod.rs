@@ -28,6 +28,7 @@ mod in_flight;
 mod queue;
 mod relay;
 pub mod request;
+mod signals;
 #[cfg(test)]
 mod tests;
 

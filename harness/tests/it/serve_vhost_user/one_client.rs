@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 
 use driver::resize::Strategy;
 use driver::units::Bytes;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Served;
-use super::front_end::{DEPTH, FrontEnd, OUT, READ};
+use super::front_end::{DEPTH, FrontEnd, OUT, READ, TOO_LONG};
 use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
 use crate::support::server::Server;
 
@@ -156,6 +158,35 @@ fn a_client_that_talks_rubbish_is_cut_off_with_a_line() {
         let cut_off = told.iter().filter(|line| line.contains("cut off"));
         assert_eq!(cut_off.count(), number + 1, "{told:?}");
     }
+    served.close();
+}
+
+/// A counter that is full makes whoever signals wait until somebody reads it.
+#[test]
+fn a_client_whose_counter_takes_no_signal_keeps_nobody_waiting() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    // It stays open after the connection, as where the client has passed it on.
+    let full = EventFd::new(0).unwrap();
+    full.write(u64::MAX - 1).unwrap();
+    client.signal_at(&full);
+    client.queue(0).offer(0, READ, 0, [0; 4096]);
+    client.kick();
+    while client.back().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(client.answer(0), (0, [1; 4096]));
+    drop(client);
+
+    let (socket, (sender, answered)) = (served.socket(), channel());
+    let next = std::thread::spawn(move || {
+        let mut next = FrontEnd::connect(&socket);
+        let _ = sender.send(next.request(READ, 0, [0; 4096]));
+    });
+    let answer = answered.recv_timeout(TOO_LONG);
+    assert_eq!(answer.expect("the next client is served"), (0, [1; 4096]));
+    next.join().unwrap();
+    assert_eq!(served.told(), [""; 0]);
     served.close();
 }
 
