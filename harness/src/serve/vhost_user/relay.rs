@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
@@ -275,11 +275,13 @@ impl Message {
         }
     }
 
-    /// Whether the regions lie in their files.
+    /// Whether the regions lie in their files, and stay there as far as that is in our power.
     fn check_regions(&self) -> Result<(), RelayError> {
         let regions = self.body.get(REGIONS..).unwrap_or_default();
         for (region, file) in regions.chunks_exact(REGION).zip(&self.descriptors) {
             let (len, offset) = (double_word(region, 8), double_word(region, 24));
+            // Nobody can make it shorter after that, where it is memory that can be sealed.
+            let _ = rustix::fs::fcntl_add_seals(file, SealFlags::SHRINK);
             let stat = rustix::fs::fstat(file)?;
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             let file_len = u64::try_from(stat.st_size).unwrap_or(0);

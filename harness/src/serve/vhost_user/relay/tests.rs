@@ -79,6 +79,24 @@ fn a_region_that_is_longer_than_its_file_is_refused() {
 }
 
 #[test]
+fn memory_that_can_be_sealed_cannot_be_made_shorter_any_more() {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let sealable = memfd_create("test", flags).unwrap();
+    ftruncate(&sealable, REGION_LEN).unwrap();
+    let theirs = vec![sealable.try_clone().unwrap()];
+    arrived(SET_MEM_TABLE, &table(1, 1), theirs).mend().unwrap();
+    assert_eq!(ftruncate(&sealable, REGION_LEN - 1), Err(Errno::PERM));
+    // It may grow, and another file is taken as it is.
+    ftruncate(&sealable, 2 * REGION_LEN).unwrap();
+    let file = memory(REGION_LEN);
+    let theirs = vec![file.try_clone().unwrap()];
+    arrived(SET_MEM_TABLE, &table(1, 1), theirs).mend().unwrap();
+    ftruncate(&file, 0).unwrap();
+}
+
+#[test]
 fn the_library_gets_none_of_the_descriptors_that_its_client_can_make_it_wait_at() {
     let event = || eventfd(0, EventfdFlags::empty()).unwrap();
     let queue_2 = 2u64.to_le_bytes();
