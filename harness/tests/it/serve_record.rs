@@ -289,6 +289,25 @@ fn the_program_records_from_its_start_until_it_ends() {
     assert_eq!(server.wait().0, Some(0));
 }
 
+/// It begins before anybody can ask for something. Where nobody ever could, an empty recording
+/// would be in the way of the next attempt.
+#[test]
+fn a_recording_begins_before_the_server_listens_and_goes_with_one_that_cannot() {
+    let sandbox = Sandbox::with_device();
+    let serve = |recording| {
+        let serve = ["serve", "@cow", "--nbd", "@nbd", "--control", "@trace"];
+        let args = [&serve[..], &["--record", recording]].concat();
+        let output = sandbox.run(&args);
+        assert_eq!(output.status.code(), Some(3));
+        sandbox.text(&output.stderr)
+    };
+    let said = serve("@trace");
+    assert!(said.contains("@trace: recording: found a name"), "{said}");
+    let said = serve("@recording");
+    assert!(said.contains("@trace: listening: found a name"), "{said}");
+    assert!(!sandbox.path("recording").exists());
+}
+
 /// What was asked for some seconds before `kill -9` can be read.
 #[test]
 fn a_killed_server_leaves_a_trace_that_is_cut() {
