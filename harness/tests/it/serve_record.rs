@@ -12,7 +12,7 @@ use harness::trace::{CompactReader, ReadOptions, Record, Served, TraceOperation,
 use rustix::process::Signal;
 
 use crate::support::cli::{SIZE, Sandbox, output};
-use crate::support::peers::peer;
+use crate::support::peers::{has_engine, peer};
 use crate::support::served::{ask, bring_up, start};
 
 fn range(start: u64, count: u64) -> SectorRange {
@@ -330,14 +330,9 @@ fn a_killed_server_leaves_a_trace_that_is_cut() {
 /// replay asks for as much.
 #[test]
 fn what_fio_asks_for_is_what_its_own_log_says() {
-    let Some(fio) = peer("fio") else {
+    let Some(fio) = peer("fio").filter(|fio| has_engine(fio, "nbd")) else {
         return;
     };
-    let engines = output(Command::new(&fio).arg("--enghelp"));
-    if !String::from_utf8_lossy(&engines.stdout).contains("nbd") {
-        eprintln!("skipped: fio has no nbd engine");
-        return;
-    }
     let sandbox = Sandbox::with_device();
     let server = start(&sandbox, &["--record", "@recording"]);
     let uri = format!(
