@@ -5,13 +5,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
 
-use driver::units::Bytes;
+use driver::units::{Bytes, Sector};
 use harness::serve::control::{Answer, Asking, Control, NoAnswer, Request, WishedStrategy};
-use harness::serve::{DeviceStatus, Ending};
+use harness::serve::{DeviceStatus, Ending, Job, ResizeState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
-use crate::support::served::{ask, bring_up, start};
+use crate::support::served::{ask, bring_up, half_moved, start};
 
 fn grow(by: i64) -> Request {
     Request::Resize {
@@ -260,6 +260,47 @@ fn idle_clients_keep_nobody_from_stopping_the_server() {
         let (status, said) = server.wait();
         assert_eq!(status, Some(0), "{said}");
     }
+}
+
+/// Where it is, and how fast: what a reflow has moved in what time.
+#[test]
+fn a_status_says_how_far_a_reflow_is() {
+    const OLD_SIZE: u64 = 64 << 20;
+    const NEW_SIZE: u64 = 1 << 30;
+    const PIECE: u64 = 4 << 20;
+    let sandbox = Sandbox::with_hole(OLD_SIZE);
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let (submitter, completer) = up.export.client::<()>("test".into());
+    for at in (0..OLD_SIZE).step_by(PIECE as usize) {
+        let job = Job::Write {
+            start: Sector(at / 512),
+            data: vec![1; PIECE as usize],
+            fua: false,
+        };
+        submitter.submit([(job, (), None)]).unwrap();
+        completer.next_batch().unwrap().unwrap();
+    }
+    drop(submitter);
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut asking = Asking::connect(&path).unwrap();
+    let resizing = half_moved(&up.export, Bytes(NEW_SIZE));
+    let seen = status(&mut asking).resize.unwrap();
+    let ended = resizing.join().unwrap().unwrap();
+    assert_eq!(
+        (seen.old_size_bytes, seen.new_size_bytes),
+        (OLD_SIZE, NEW_SIZE)
+    );
+    assert_eq!(seen.strategy.as_deref(), Some("reflow"));
+    assert_eq!(seen.state, ResizeState::Running, "it was over too soon");
+    let frontier = seen.frontier_sector.unwrap();
+    assert!(frontier < OLD_SIZE / 512, "{seen:?}");
+    assert!(seen.moved_bytes > 0 && seen.elapsed_ns > 0, "{seen:?}");
+    // What lies past the frontier has moved, and at most one window more.
+    assert!(seen.moved_bytes >= OLD_SIZE - frontier * 512, "{seen:?}");
+    assert!(seen.moved_bytes <= ended.moved.0, "{seen:?}");
+    drop(control);
+    up.close().unwrap();
 }
 
 /// A resize goes on when nobody waits for it, and is given up when the server ends.

@@ -6,10 +6,12 @@ use std::sync::mpsc::channel;
 
 use driver::resize::Strategy;
 use driver::units::Bytes;
+use harness::serve::record::Recorder;
+use harness::trace::{CompactReader, TraceOperation};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Served;
-use super::front_end::{DEPTH, FrontEnd, OUT, READ, TOO_LONG};
+use super::front_end::{DEPTH, FLUSH, FrontEnd, OUT, READ, TOO_LONG};
 use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
 use crate::support::server::Server;
 
@@ -95,6 +97,32 @@ fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
     }
     assert!(served.told()[0].contains("a second client was refused"));
     drop(client);
+    served.close();
+}
+
+#[test]
+fn what_a_client_asks_for_is_recorded() {
+    let served = served();
+    let path = served.sandbox.path("recording");
+    let recorder = Recorder::begin(&path, served.export()).unwrap();
+    assert!(served.export().record_to(Some(recorder)).is_none());
+    let mut client = FrontEnd::connect(&served.socket());
+    assert_eq!(client.request(OUT, 16, [7; 4096]).0, 0);
+    assert_eq!(client.request(READ, 8, [0; 4096]).0, 0);
+    assert_eq!(client.request(FLUSH, 0, [0; 4096]).0, 0);
+    drop(client);
+    let recorded = served.export().record_to(None).unwrap().finish().unwrap();
+    assert_eq!((recorded.recorded, recorded.lost), (3, 0));
+    let records = CompactReader::open(&path).unwrap().map(Result::unwrap);
+    let shapes: Vec<_> = records
+        .map(|record| (record.operation, record.start.0, record.count.0))
+        .collect();
+    let expected = [
+        (TraceOperation::Write, 16, 8),
+        (TraceOperation::Read, 8, 8),
+        (TraceOperation::Flush, 0, 0),
+    ];
+    assert_eq!(shapes, expected);
     served.close();
 }
 
