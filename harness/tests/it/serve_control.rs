@@ -363,6 +363,46 @@ fn the_program_is_told_what_to_do() {
     assert!(!sandbox.path("ctl").exists());
 }
 
+#[test]
+fn what_a_resize_would_be_is_said_and_nothing_is_done() {
+    let sandbox = Sandbox::with_device();
+    sandbox.make_dirty("cow");
+    let server = start(&sandbox, &[]);
+    let before = sandbox.read("cow");
+    let plan = |args: &[&str]| {
+        let planned = sandbox.report(&[&["ctl", "@ctl", "resize"], args, &["--dry-run"]].concat());
+        planned["planned"].clone()
+    };
+    let grown = plan(&["+1M"]);
+    assert_eq!(grown["strategy"], "headroom", "{grown}");
+    assert_eq!(grown["new_size_bytes"], 2 * SIZE);
+    assert_eq!(grown["to_move_bytes"], 0);
+    let moved = plan(&["1G", "--strategy", "reflow"]);
+    assert_eq!(moved["strategy"], "reflow", "{moved}");
+    assert!(moved["to_move_bytes"].as_u64().unwrap() >= 512, "{moved}");
+    // What is refused is refused here too, with the words of a resize.
+    let refused = ["resize", "-512K", "--dry-run"];
+    let output = sandbox.run(&[&["ctl", "@ctl"][..], &refused].concat());
+    assert_eq!(output.status.code(), Some(3));
+    let said = sandbox.text(&output.stderr);
+    assert!(
+        said.starts_with("ubdlab: @cow: ") && said.contains("shrink"),
+        "{said}"
+    );
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    assert_eq!(
+        (&status["size_bytes"], &status["resize"]),
+        (&SIZE.into(), &().into())
+    );
+    let text = sandbox.succeeds(&["ctl", "@ctl", "resize", "+1M", "--dry-run"]);
+    server.stop();
+    assert!(sandbox.read("cow") == before);
+    // As for a file at rest, but for what is about stock UML.
+    let at_rest = sandbox.succeeds(&["image", "resize", "@cow", "+1M", "--dry-run"]);
+    let (at_rest, _) = at_rest.split_once("stock UML ").unwrap();
+    assert_eq!(text, at_rest);
+}
+
 /// What `image resize` says of a resize is said of one of a device that is served: in the answer,
 /// in the status and by the server.
 #[test]
