@@ -40,7 +40,7 @@ pub mod kernel;
 mod locked;
 pub mod mount;
 mod mountpoint;
-mod open_files;
+pub mod open_files;
 mod open_flags;
 pub mod oracle;
 mod passed_descriptors;

@@ -125,13 +125,7 @@ impl<H: ImageHost + Clone> WishedResize<H> {
         // between may write to what has been found to hold nothing.
         let planned = desk.look(move |here| {
             let device = here.device();
-            let doing = match device.image() {
-                Some(_) => "examining the COW file",
-                None => "examining the disk",
-            };
-            let examining = ResizeError::host(doing, FileOffset(0));
-            let surroundings = surroundings(&self.host, &self.path, device).map_err(examining)?;
-            let plan = plan(device, self.wish, surroundings).map_err(not_planned)?;
+            let plan = plan_live(&self.host, &self.path, device, self.wish)?;
             let planned = PlannedResize::new(&plan, self.host, &self.path, device)?;
             if let Some(seen) = self.seen {
                 seen(&plan, planned.progress());
@@ -153,6 +147,25 @@ impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
     fn begin(self: Box<Self>, desk: Desk<H::File>) -> Procedure {
         Box::pin(self.carry_out(desk))
     }
+}
+
+/// Plans the resize of a device that is live, whose COW file is at `path`, within one look at it.
+///
+/// # Errors
+/// Why there is no plan.
+pub fn plan_live<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    wish: Wish,
+) -> Result<Plan, ResizeError> {
+    let doing = match device.image() {
+        Some(_) => "examining the COW file",
+        None => "examining the disk",
+    };
+    let examining = ResizeError::host(doing, FileOffset(0));
+    let surroundings = surroundings(host, path, device).map_err(examining)?;
+    plan(device, wish, surroundings).map_err(not_planned)
 }
 
 /// Why a resize that was wished for has no plan.

@@ -4,11 +4,16 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use driver::OneLine;
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
+use crate::figures::size;
+use crate::serve::control::ResizePlan;
+
+use super::output;
 use super::size_change::SizeChange;
 
 /// A strategy on the command line.
@@ -65,6 +70,30 @@ impl ResizeArgs {
             (true, false) => Shrink::KeepingData,
             (true, true) => Shrink::LosingData,
         }
+    }
+}
+
+/// Says what a resize would be.
+pub(super) fn print_plan(plan: &ResizePlan, strategy: StrategyArg) {
+    let [old, new] = [plan.old_size_bytes, plan.new_size_bytes].map(Bytes);
+    output::line(format_args!("size       {old} to {new}"));
+    output::line(format_args!("strategy   {}", OneLine(&plan.strategy)));
+    let asked = strategy.strategy().map(|_| "asked for");
+    let why = plan.reasons.iter().chain(&plan.notes).map(String::as_str);
+    for said in asked.into_iter().chain(why) {
+        output::line(format_args!("           {}", OneLine(said)));
+    }
+    let [moves, space] = [plan.to_move_bytes, plan.space_needed_bytes].map(size);
+    output::line(format_args!("moves      {moves} at most"));
+    output::line(format_args!("space      {space} needed meanwhile"));
+    if let Some(layout) = &plan.layout {
+        output::line(format_args!(
+            "layout     alignment {}, data at byte {}; grows to {} after that without its data \
+             moving",
+            layout.alignment,
+            layout.data_offset_bytes,
+            Bytes(layout.grows_to_bytes)
+        ));
     }
 }
 

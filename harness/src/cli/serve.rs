@@ -162,9 +162,10 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     // It outlives the device: whoever asks for the end waits until that is closed.
     let mut control = None;
     let served: Result<Ending, Failure> = (|| {
+        // Before anybody can ask for something that would not be recorded.
+        args.record(&up.export)?;
         let endpoints = args.endpoints(&up.export)?;
         control = args.control(&up.export)?;
-        args.record(&up.export)?;
         let export = up.export.clone();
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
@@ -177,7 +178,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let export = up.export.clone();
     let path = &export.about().path;
     let closed = up.close();
-    let recorded = finish_recording(&export);
+    let recorded = finish_recording(&export, served.is_ok());
     if let Some(control) = control {
         control.end(closed.clone());
     }
@@ -243,10 +244,18 @@ fn ended_badly(
     }
 }
 
-/// Makes the recording under way whole, if there is one.
-fn finish_recording(export: &Export) -> Result<(), Failure> {
-    if let Some(recorder) = export.record_to(None) {
-        let recorded = recorder.finish().map_err(Failure)?;
+/// Makes the recording under way whole, if there is one. That of a server which has not come to
+/// serve is removed where nothing is in it: it would be in the way of the next attempt.
+fn finish_recording(export: &Export, has_served: bool) -> Result<(), Failure> {
+    let Some(recorder) = export.record_to(None) else {
+        return Ok(());
+    };
+    let path = recorder.path().to_owned();
+    let recorded = recorder.finish().map_err(Failure)?;
+    if !has_served && recorded.recorded == 0 && recorded.lost == 0 {
+        // Where that fails, an empty recording is there.
+        let _ = std::fs::remove_file(path);
+    } else {
         export.tell(&RecordedText(&recorded));
     }
     Ok(())

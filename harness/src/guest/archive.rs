@@ -109,7 +109,10 @@ impl Archive {
 }
 
 /// The shared libraries of a program; one that is linked statically has none.
-fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// If `ldd` does not start.
+pub fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
     let said = Command::new("ldd").arg(program).output()?.stdout;
     let said = String::from_utf8_lossy(&said);
     let paths = said

@@ -11,7 +11,7 @@ mod processes;
 
 use std::path::PathBuf;
 
-pub use archive::Archive;
+pub use archive::{Archive, libraries};
 pub use machine::{Machine, MachineError};
 pub use preload::AMX_PRELOAD;
 pub use processes::{Descriptors, UmlProcesses, mconsole};

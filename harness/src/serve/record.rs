@@ -21,7 +21,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -120,7 +120,7 @@ pub struct RecordingStatus {
 /// that.
 #[derive(Debug)]
 pub struct Recorder {
-    file: String,
+    path: PathBuf,
     began: Started,
     counts: Arc<Counts>,
     requests: Sender<(Record, Served)>,
@@ -217,7 +217,7 @@ impl Recorder {
             format!("{}: recording: {error}", shown(path))
         })?;
         Ok(Recorder {
-            file: path.display().to_string(),
+            path: path.to_owned(),
             began,
             counts,
             requests,
@@ -249,7 +249,12 @@ impl Recorder {
 
     /// How it is doing.
     pub fn status(&self) -> RecordingStatus {
-        status(&self.file, &self.counts)
+        status(&self.path, &self.counts)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Ends it, and waits until its file is whole and on the disk.
@@ -259,19 +264,19 @@ impl Recorder {
     pub fn finish(self) -> Result<RecordingStatus, String> {
         drop(self.goes_on);
         let ended = self.thread.join();
-        let status = status(&self.file, &self.counts);
+        let status = status(&self.path, &self.counts);
         match (ended, status.error) {
             (Ok(()), None) => Ok(RecordingStatus {
                 error: None,
                 ..status
             }),
             (Ok(()), Some(error)) => Err(format!("the recording has failed: {error}")),
-            (Err(_), _) => Err(format!("{}: the recorder has panicked", self.file)),
+            (Err(_), _) => Err(format!("{}: the recorder has panicked", shown(&self.path))),
         }
     }
 }
 
-fn status(file: &str, counts: &Counts) -> RecordingStatus {
+fn status(path: &Path, counts: &Counts) -> RecordingStatus {
     let [handed_over, no_room, written] = [&counts.handed_over, &counts.no_room, &counts.written]
         .map(|count| count.load(Ordering::Relaxed));
     let error = counts.error.get().cloned();
@@ -280,7 +285,7 @@ fn status(file: &str, counts: &Counts) -> RecordingStatus {
         Some(_) => written,
     };
     RecordingStatus {
-        file: file.to_owned(),
+        file: path.display().to_string(),
         recorded,
         lost: no_room + handed_over.saturating_sub(recorded),
         error,

@@ -75,6 +75,23 @@ struct Series {
     begun: u64,
 }
 
+impl Series {
+    /// Whether one more may begin.
+    fn have_room(&self) -> Result<(), CannotResize> {
+        let Some(latest) = &self.latest else {
+            return Ok(());
+        };
+        match &latest.ended {
+            None => Err(CannotResize::UnderWay(latest.new_size)),
+            // It has to be finished first, and stays what the status tells.
+            Some((_, Ended::Not(stopped @ CannotResize::Unfinished { .. }))) => {
+                Err(stopped.clone())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
 struct Latest {
     old_size: Bytes,
     new_size: Bytes,
@@ -138,16 +155,7 @@ impl Resizing {
         taken_up_at: Option<Sector>,
     ) -> Result<Planned, CannotResize> {
         let mut series = locked(&self.series);
-        if let Some(latest) = &series.latest {
-            match &latest.ended {
-                None => return Err(CannotResize::UnderWay(latest.new_size)),
-                // It has to be finished first, and stays what the status tells.
-                Some((_, Ended::Not(stopped @ CannotResize::Unfinished { .. }))) => {
-                    return Err(stopped.clone());
-                }
-                Some(_) => {}
-            }
-        }
+        series.have_room()?;
         let latest = Latest::begin(old_size, new_size, taken_up_at);
         let planned = latest.planned.clone();
         *series = Series {
@@ -155,6 +163,11 @@ impl Resizing {
             begun: series.begun + 1,
         };
         Ok(planned)
+    }
+
+    /// Whether one could begin now.
+    fn has_room(&self) -> Result<(), CannotResize> {
+        locked(&self.series).have_room()
     }
 
     /// One that was interrupted with this frontier stays so.

@@ -105,6 +105,7 @@ mod resize_findings;
 mod security_page;
 mod serve_clients;
 mod serve_control;
+mod serve_devices;
 mod serve_ends;
 mod serve_failed_sync;
 mod serve_full_disk;

@@ -5,13 +5,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
 
-use driver::units::Bytes;
+use driver::units::{Bytes, Sector};
 use harness::serve::control::{Answer, Asking, Control, NoAnswer, Request, WishedStrategy};
-use harness::serve::{DeviceStatus, Ending};
+use harness::serve::{DeviceStatus, Ending, Job, ResizeState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
-use crate::support::served::{ask, bring_up, start};
+use crate::support::served::{ask, bring_up, half_moved, start};
 
 fn grow(by: i64) -> Request {
     Request::Resize {
@@ -262,6 +262,47 @@ fn idle_clients_keep_nobody_from_stopping_the_server() {
     }
 }
 
+/// Where it is, and how fast: what a reflow has moved in what time.
+#[test]
+fn a_status_says_how_far_a_reflow_is() {
+    const OLD_SIZE: u64 = 64 << 20;
+    const NEW_SIZE: u64 = 1 << 30;
+    const PIECE: u64 = 4 << 20;
+    let sandbox = Sandbox::with_hole(OLD_SIZE);
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let (submitter, completer) = up.export.client::<()>("test".into());
+    for at in (0..OLD_SIZE).step_by(PIECE as usize) {
+        let job = Job::Write {
+            start: Sector(at / 512),
+            data: vec![1; PIECE as usize],
+            fua: false,
+        };
+        submitter.submit([(job, (), None)]).unwrap();
+        completer.next_batch().unwrap().unwrap();
+    }
+    drop(submitter);
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut asking = Asking::connect(&path).unwrap();
+    let resizing = half_moved(&up.export, Bytes(NEW_SIZE));
+    let seen = status(&mut asking).resize.unwrap();
+    let ended = resizing.join().unwrap().unwrap();
+    assert_eq!(
+        (seen.old_size_bytes, seen.new_size_bytes),
+        (OLD_SIZE, NEW_SIZE)
+    );
+    assert_eq!(seen.strategy.as_deref(), Some("reflow"));
+    assert_eq!(seen.state, ResizeState::Running, "it was over too soon");
+    let frontier = seen.frontier_sector.unwrap();
+    assert!(frontier < OLD_SIZE / 512, "{seen:?}");
+    assert!(seen.moved_bytes > 0 && seen.elapsed_ns > 0, "{seen:?}");
+    // What lies past the frontier has moved, and at most one window more.
+    assert!(seen.moved_bytes >= OLD_SIZE - frontier * 512, "{seen:?}");
+    assert!(seen.moved_bytes <= ended.moved.0, "{seen:?}");
+    drop(control);
+    up.close().unwrap();
+}
+
 /// A resize goes on when nobody waits for it, and is given up when the server ends.
 #[test]
 fn a_resize_outlives_its_client() {
@@ -320,6 +361,46 @@ fn the_program_is_told_what_to_do() {
     let (status, said) = server.wait();
     assert_eq!(status, Some(0), "{said}");
     assert!(!sandbox.path("ctl").exists());
+}
+
+#[test]
+fn what_a_resize_would_be_is_said_and_nothing_is_done() {
+    let sandbox = Sandbox::with_device();
+    sandbox.make_dirty("cow");
+    let server = start(&sandbox, &[]);
+    let before = sandbox.read("cow");
+    let plan = |args: &[&str]| {
+        let planned = sandbox.report(&[&["ctl", "@ctl", "resize"], args, &["--dry-run"]].concat());
+        planned["planned"].clone()
+    };
+    let grown = plan(&["+1M"]);
+    assert_eq!(grown["strategy"], "headroom", "{grown}");
+    assert_eq!(grown["new_size_bytes"], 2 * SIZE);
+    assert_eq!(grown["to_move_bytes"], 0);
+    let moved = plan(&["1G", "--strategy", "reflow"]);
+    assert_eq!(moved["strategy"], "reflow", "{moved}");
+    assert!(moved["to_move_bytes"].as_u64().unwrap() >= 512, "{moved}");
+    // What is refused is refused here too, with the words of a resize.
+    let refused = ["resize", "-512K", "--dry-run"];
+    let output = sandbox.run(&[&["ctl", "@ctl"][..], &refused].concat());
+    assert_eq!(output.status.code(), Some(3));
+    let said = sandbox.text(&output.stderr);
+    assert!(
+        said.starts_with("ubdlab: @cow: ") && said.contains("shrink"),
+        "{said}"
+    );
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    assert_eq!(
+        (&status["size_bytes"], &status["resize"]),
+        (&SIZE.into(), &().into())
+    );
+    let text = sandbox.succeeds(&["ctl", "@ctl", "resize", "+1M", "--dry-run"]);
+    server.stop();
+    assert!(sandbox.read("cow") == before);
+    // As for a file at rest, but for what is about stock UML.
+    let at_rest = sandbox.succeeds(&["image", "resize", "@cow", "+1M", "--dry-run"]);
+    let (at_rest, _) = at_rest.split_once("stock UML ").unwrap();
+    assert_eq!(text, at_rest);
 }
 
 /// What `image resize` says of a resize is said of one of a device that is served: in the answer,

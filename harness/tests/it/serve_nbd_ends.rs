@@ -101,6 +101,36 @@ fn trims_and_zeros_of_four_gib_are_served_while_others_go_on() {
     server.kill();
 }
 
+/// What is quick does not wait for what is slow on the same connection.
+#[test]
+fn a_reply_overtakes_those_of_slow_requests_before_it() {
+    const SLOW: usize = 8;
+    let sandbox = Sandbox::with_hole(5 * GIB);
+    let server = InProcess::start(&sandbox, Io::Threads, PATIENCE);
+    let mut client = Client::connect(&sandbox.path("s"));
+    let far = u64::from(LONGEST) + 1024;
+    assert_eq!(client.write(0, far, &[7; 512]), 0);
+    let slow = [(); SLOW].map(|()| {
+        let zeros = Command::WriteZeroes.number();
+        client.send(zeros, 0, 512, LONGEST, b"")
+    });
+    let quick = client.send(Command::Read.number(), 0, far, 512, b"");
+    let mut order = Vec::new();
+    while order.len() <= SLOW {
+        let (cookie, error) = client.reply();
+        assert_eq!(error, 0);
+        if cookie == quick {
+            assert_eq!(client.data(512), [7; 512]);
+        }
+        order.push(cookie);
+    }
+    assert_ne!(order.last(), Some(&quick), "{order:?}");
+    order.sort_unstable();
+    assert_eq!(order, [&slow[..], &[quick]].concat());
+    drop(client);
+    assert_eq!(server.stop(), [""; 0]);
+}
+
 /// Nobody waits for 256 GiB of zeros.
 #[test]
 fn a_server_that_ends_does_not_finish_what_is_long() {

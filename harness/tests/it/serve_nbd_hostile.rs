@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use harness::device::Io;
+use harness::open_files::may_open;
 use harness::serve::nbd::crowd::MOST_CONNECTIONS;
 use harness::serve::nbd::message::Command;
-use rustix::process::{Resource, getrlimit};
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::nbd::{Client, InProcess, greeted, is_cut_off, send_option, try_greeted};
+use crate::support::peers::skip;
 use crate::support::server::Server;
 use crate::support::share::share;
 
@@ -208,17 +209,19 @@ fn one_that_asks_for_gigabytes_and_never_reads_costs_bounded_memory() {
     server.kill();
 }
 
-/// As many as the tests' limit of open files lets them hold at the same time.
 #[test]
 fn of_ten_thousand_connections_some_are_refused_and_those_that_are_there_go_on() {
     /// Descriptors for the other tests.
     const LEFT: u64 = 2000;
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let wanted = share(10_000, 4000).min(limit.saturating_sub(LEFT)) as usize;
-    if wanted <= 2 * MOST_CONNECTIONS {
-        eprintln!("skipped: found a limit of {limit} open files, expected more");
+    let wanted = share(10_000, 4000);
+    if !may_open(wanted + LEFT) {
+        skip(&format!(
+            "a process may not have {} files open",
+            wanted + LEFT
+        ));
         return;
     }
+    let wanted = wanted as usize;
     let sandbox = Sandbox::with_device();
     let server = served(&sandbox);
     let socket = sandbox.path("s");

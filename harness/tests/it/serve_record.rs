@@ -12,8 +12,10 @@ use harness::trace::{CompactReader, ReadOptions, Record, Served, TraceOperation,
 use rustix::process::Signal;
 
 use crate::support::cli::{SIZE, Sandbox, output};
-use crate::support::peers::peer;
+use crate::support::fuse::Directory;
+use crate::support::peers::{has_engine, peer};
 use crate::support::served::{ask, bring_up, start};
+use crate::support::server::Server;
 
 fn range(start: u64, count: u64) -> SectorRange {
     SectorRange::new(Sector(start), SectorCount(count))
@@ -289,6 +291,57 @@ fn the_program_records_from_its_start_until_it_ends() {
     assert_eq!(server.wait().0, Some(0));
 }
 
+#[test]
+fn what_is_done_with_a_mounted_device_is_recorded() {
+    use std::os::unix::fs::FileExt;
+
+    let sandbox = Sandbox::with_device();
+    let Some(_mount) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let args = ["@cow", "--fuse", "@m", "--record", "@recording"];
+    let server = Server::start(&sandbox, &args);
+    let disk = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(sandbox.path("m/disk"))
+        .unwrap();
+    disk.write_all_at(&[7; 4096], 8192).unwrap();
+    disk.sync_all().unwrap();
+    disk.read_exact_at(&mut [0; 512], 1024).unwrap();
+    drop(disk);
+    server.stop();
+    let (records, cut) = read(&sandbox.path("recording"));
+    assert_eq!(cut, None);
+    let shapes: Vec<_> = records.iter().map(|(record, _)| shape(record)).collect();
+    let is_there = |wanted| assert!(shapes.contains(&wanted), "{wanted:?} in {shapes:?}");
+    is_there((TraceOperation::Write, 16, 8, false));
+    is_there((TraceOperation::Flush, 0, 0, false));
+    let reads = |&&(operation, start, count, _): &&(_, u64, u64, bool)| {
+        operation == TraceOperation::Read && start <= 2 && start + count > 2
+    };
+    assert_eq!(shapes.iter().filter(reads).count(), 1, "{shapes:?}");
+}
+
+/// It begins before anybody can ask for something. Where nobody ever could, an empty recording
+/// would be in the way of the next attempt.
+#[test]
+fn a_recording_begins_before_the_server_listens_and_goes_with_one_that_cannot() {
+    let sandbox = Sandbox::with_device();
+    let serve = |recording| {
+        let serve = ["serve", "@cow", "--nbd", "@nbd", "--control", "@trace"];
+        let args = [&serve[..], &["--record", recording]].concat();
+        let output = sandbox.run(&args);
+        assert_eq!(output.status.code(), Some(3));
+        sandbox.text(&output.stderr)
+    };
+    let said = serve("@trace");
+    assert!(said.contains("@trace: recording: found a name"), "{said}");
+    let said = serve("@recording");
+    assert!(said.contains("@trace: listening: found a name"), "{said}");
+    assert!(!sandbox.path("recording").exists());
+}
+
 /// What was asked for some seconds before `kill -9` can be read.
 #[test]
 fn a_killed_server_leaves_a_trace_that_is_cut() {
@@ -311,14 +364,9 @@ fn a_killed_server_leaves_a_trace_that_is_cut() {
 /// replay asks for as much.
 #[test]
 fn what_fio_asks_for_is_what_its_own_log_says() {
-    let Some(fio) = peer("fio") else {
+    let Some(fio) = peer("fio").filter(|fio| has_engine(fio, "nbd")) else {
         return;
     };
-    let engines = output(Command::new(&fio).arg("--enghelp"));
-    if !String::from_utf8_lossy(&engines.stdout).contains("nbd") {
-        eprintln!("skipped: fio has no nbd engine");
-        return;
-    }
     let sandbox = Sandbox::with_device();
     let server = start(&sandbox, &["--record", "@recording"]);
     let uri = format!(
@@ -337,21 +385,34 @@ fn what_fio_asks_for_is_what_its_own_log_says() {
     assert_eq!(server.wait().0, Some(0));
     let requests = |name: &str| {
         let source = harness::trace::open(&sandbox.path(name), &ReadOptions::default());
-        let mut shapes: Vec<_> = source
-            .unwrap()
-            .map(|record| shape(&record.unwrap()))
-            .filter(|shape| shape.0 != TraceOperation::Flush)
-            .collect();
+        let records = source.unwrap().map(|record| shape(&record.unwrap()));
+        let mut shapes: Vec<_> = records.collect();
         shapes.sort_unstable();
         shapes
     };
     let (recorded, logged) = (requests("recording"), requests("log"));
-    assert_eq!(recorded.len(), 1024);
     assert!(
         recorded == logged,
         "{recorded:?} where fio logged {logged:?}"
     );
+    // What they come to, by their kind: requests, and sectors.
+    let sum = |wanted| {
+        let of_kind = recorded.iter().filter(|shape| shape.0 == wanted);
+        let sectors = of_kind.clone().map(|shape| shape.2).sum::<u64>();
+        (of_kind.count() as u64, sectors)
+    };
+    let [reads, writes, flushes] = [
+        TraceOperation::Read,
+        TraceOperation::Write,
+        TraceOperation::Flush,
+    ]
+    .map(sum);
+    assert_eq!(reads.0 + writes.0, 1024);
+    assert!(reads.0 > 0 && writes.0 > 0 && flushes.0 > 0);
     let report = sandbox.report(&["replay", "@recording", "--memory"]);
-    assert_eq!(report["requests"], read(&sandbox.path("recording")).0.len());
+    assert_eq!(report["requests"], recorded.len());
+    assert_eq!(report["sectors_read"], reads.1);
+    assert_eq!(report["sectors_written"], writes.1);
+    assert_eq!(report["flushes"], flushes.0);
     assert_eq!(report["mismatches"], 0);
 }

@@ -9,7 +9,7 @@ use crate::serve::ResizeStatus;
 use crate::serve::control::{Answer, Asking, Request};
 
 use super::super::interrupt::{self, Interrupt};
-use super::super::resize_arg::ResizeArgs;
+use super::super::resize_arg::{ResizeArgs, print_plan};
 use super::super::size_change::SizeChange;
 use super::super::{Failure, Verdict, output};
 use super::{lost, unexpected};
@@ -23,9 +23,14 @@ use super::{lost, unexpected};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
+  ubdlab ctl /tmp/root.ctl resize +2G --dry-run
   ubdlab ctl /tmp/root.ctl resize +2G
   ubdlab ctl /tmp/root.ctl resize 20G --strategy reflow
-  ubdlab ctl /tmp/root.ctl resize -1G --shrink")]
+  ubdlab ctl /tmp/root.ctl resize -1G --shrink
+
+There is no --extend-backing here: only stock UML needs a backing file as large as the device, and
+it cannot have the device while it is served. Every other COW file over that backing file is refused
+from then on. Stop the server, and then: ubdlab image resize root.cow SIZE --extend-backing")]
 pub(super) struct Args {
     #[command(flatten)]
     resize: ResizeArgs,
@@ -33,6 +38,12 @@ pub(super) struct Args {
     /// Do not wait for the end: it is planned, and goes on in the server
     #[arg(long)]
     detach: bool,
+
+    /// Say what would be done, and do nothing
+    ///
+    /// Until the resize is asked for, requests may change what it takes.
+    #[arg(long, conflicts_with = "detach")]
+    dry_run: bool,
 }
 
 impl Args {
@@ -45,13 +56,24 @@ impl Args {
             SizeChange::By(more) => (None, Some(signed(more)?)),
             SizeChange::Less(less) => (None, Some(-signed(less)?)),
         };
-        Ok(Request::Resize {
-            size_bytes,
-            change_bytes,
-            strategy: self.resize.strategy.strategy().map(Into::into),
-            shrink: self.resize.shrink,
-            lose_data: self.resize.lose_data,
-            detach: self.detach,
+        let strategy = self.resize.strategy.strategy().map(Into::into);
+        let (shrink, lose_data) = (self.resize.shrink, self.resize.lose_data);
+        Ok(match self.dry_run {
+            true => Request::Plan {
+                size_bytes,
+                change_bytes,
+                strategy,
+                shrink,
+                lose_data,
+            },
+            false => Request::Resize {
+                size_bytes,
+                change_bytes,
+                strategy,
+                shrink,
+                lose_data,
+                detach: self.detach,
+            },
         })
     }
 }
@@ -81,7 +103,7 @@ pub(super) fn run(
         };
         match &answer {
             Answer::Resizing(status) => bar.update(status),
-            Answer::Resized(_) | Answer::Detached(_) if whole.json => {
+            Answer::Resized(_) | Answer::Detached(_) | Answer::Planned(_) if whole.json => {
                 drop(bar);
                 output::json(&answer)?;
                 return Ok(Verdict::Good);
@@ -107,6 +129,11 @@ pub(super) fn run(
                     Bytes(status.new_size_bytes),
                     OneLine(status.strategy.as_deref().unwrap_or("whatever is cheapest")),
                 ));
+                return Ok(Verdict::Good);
+            }
+            Answer::Planned(plan) => {
+                drop(bar);
+                print_plan(plan, args.resize.strategy);
                 return Ok(Verdict::Good);
             }
             other => return Err(unexpected(other)),

@@ -18,7 +18,7 @@ use userhelper::real_files::{Belongings, RealFile, RealHost};
 use crate::figures::size;
 
 use super::super::output_file::tell_what_is_lacking;
-use super::super::resize_arg::ResizeArgs;
+use super::super::resize_arg::{self, ResizeArgs};
 use super::super::{Failure, Verdict, interrupt, output};
 use super::state::explain;
 use super::watching::Watching;
@@ -205,17 +205,7 @@ fn move_data(
 
 fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: BackingFacts) {
     let extend = args.extend_backing;
-    let sizes = format_args!("size       {} to {}", plan.old_size, plan.new_size);
-    output::line(sizes);
-    output::line(format_args!("strategy   {}", plan.strategy));
-    let asked = args.resize.strategy.strategy().map(|_| "asked for");
-    let why = plan.reasons.iter().chain(&plan.notes).map(String::as_str);
-    for said in asked.into_iter().chain(why) {
-        output::line(format_args!("           {said}"));
-    }
-    let [moves, space] = [plan.to_move, plan.space_needed].map(|bytes| size(bytes.0));
-    output::line(format_args!("moves      {moves} at most"));
-    output::line(format_args!("space      {space} needed meanwhile"));
+    resize_arg::print_plan(&plan.into(), args.resize.strategy);
     let Some(geometry) = plan.new_geometry else {
         return;
     };
@@ -226,12 +216,6 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
         },
         false => backing,
     };
-    output::line(format_args!(
-        "layout     alignment {}, data at byte {}; grows to {} after that without its data moving",
-        geometry.alignment,
-        geometry.data_offset,
-        geometry.headroom()
-    ));
     let verdict = stock_verdict(&geometry, new_backing);
     output::line(format_args!("stock UML  {verdict}"));
     let is_larger = geometry.size > new_backing.len;

@@ -53,6 +53,23 @@ pub(super) fn answer(request: Request, shared: &Arc<Clients>, say: Say<'_>) -> R
             Ok(wish) => resize(export, wish, detach, say)?,
             Err(error) => Answer::Error(error),
         },
+        Request::Plan {
+            size_bytes,
+            change_bytes,
+            strategy,
+            shrink,
+            lose_data,
+        } => match wish(
+            export,
+            size_bytes,
+            change_bytes,
+            strategy,
+            shrink,
+            lose_data,
+        ) {
+            Ok(wish) => plan(export, wish),
+            Err(error) => Answer::Error(error),
+        },
         Request::Record { file, off } => record(export, file, off, say)?,
         Request::Flush {} => match flush(export) {
             Ok(()) => Answer::Flushed(true),
@@ -101,6 +118,13 @@ fn wish(
         shrink,
         online: true,
     })
+}
+
+fn plan(export: &Export, wish: Wish) -> Answer {
+    match export.plan_resize(wish) {
+        Ok(plan) => Answer::Planned((&plan).into()),
+        Err(error) => Answer::Error(format!("{}: {error}", shown(&export.about().path))),
+    }
 }
 
 /// Resizes the device on a thread of its own, which goes on when the client has gone.

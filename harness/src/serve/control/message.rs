@@ -2,6 +2,7 @@
 
 use driver::resize::Strategy;
 use serde::{Deserialize, Serialize};
+use userhelper::planner::Plan;
 
 use super::super::record::RecordingStatus;
 use super::super::status::{DeviceStatus, ResizeStatus};
@@ -32,6 +33,24 @@ pub enum Request {
         /// Answer when it is planned, rather than when it has ended.
         #[serde(default, skip_serializing_if = "is_false")]
         detach: bool,
+    },
+    /// What a resize would be; nothing is done. The fields are those of a resize.
+    Plan {
+        /// The new size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
+        /// In its place, by how much.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        change_bytes: Option<i64>,
+        /// How; without it the cheapest way is taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strategy: Option<WishedStrategy>,
+        /// It may become smaller, as long as no data lies past the new end.
+        #[serde(default, skip_serializing_if = "is_false")]
+        shrink: bool,
+        /// Also where data lies there, which would be lost.
+        #[serde(default, skip_serializing_if = "is_false")]
+        lose_data: bool,
     },
     /// Write down what clients ask for.
     Record {
@@ -110,6 +129,8 @@ pub enum Answer {
     Resized(ResizeAnswer),
     /// A resize is planned and goes on.
     Detached(ResizeStatus),
+    /// What a resize would be.
+    Planned(ResizePlan),
     /// A recording has begun.
     Recording(RecordingStatus),
     /// A recording has ended.
@@ -135,6 +156,57 @@ pub struct ResizeAnswer {
     pub moved_bytes: u64,
     /// What it cost beside time and space: a sentence each.
     pub notes: Vec<String>,
+}
+
+/// What a resize would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizePlan {
+    /// How.
+    pub strategy: String,
+    /// Why so, and not cheaper: a sentence each. None if the strategy was asked for.
+    pub reasons: Vec<String>,
+    /// What it costs beside time and space: a sentence each.
+    pub notes: Vec<String>,
+    /// The size now.
+    pub old_size_bytes: u64,
+    /// The size then.
+    pub new_size_bytes: u64,
+    /// Bytes of data that are moved at most.
+    pub to_move_bytes: u64,
+    /// Space on the host that is needed meanwhile.
+    pub space_needed_bytes: u64,
+    /// How the file is laid out then; `None` of a raw disk.
+    pub layout: Option<PlannedLayout>,
+}
+
+/// How a file is laid out after a resize.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLayout {
+    /// Its alignment.
+    pub alignment: u32,
+    /// Where its data begins.
+    pub data_offset_bytes: u64,
+    /// The largest size to which the device grows after that without its data moving.
+    pub grows_to_bytes: u64,
+}
+
+impl From<&Plan> for ResizePlan {
+    fn from(plan: &Plan) -> ResizePlan {
+        ResizePlan {
+            strategy: plan.strategy.to_string(),
+            reasons: plan.reasons.clone(),
+            notes: plan.notes.clone(),
+            old_size_bytes: plan.old_size.0,
+            new_size_bytes: plan.new_size.0,
+            to_move_bytes: plan.to_move.0,
+            space_needed_bytes: plan.space_needed.0,
+            layout: plan.new_geometry.map(|geometry| PlannedLayout {
+                alignment: geometry.alignment,
+                data_offset_bytes: geometry.data_offset.0,
+                grows_to_bytes: geometry.headroom().0,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

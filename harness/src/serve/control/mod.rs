@@ -16,6 +16,9 @@
 //!     {"resized":{...}}                    it has ended well
 //!     {"detached":{...}}                   of one with "detach": it is planned, and goes on
 //!
+//! {"request":"plan","size_bytes":N}        as for a resize, but for "detach"
+//!     {"planned":{...}}                    the fields of `ResizePlan`; nothing is done
+//!
 //! {"request":"record","file":PATH}         an absolute path that does not exist yet
 //!     {"recorded":{...}}                   if that ends an earlier recording, which is whole now
 //!     {"recording":{...}}                  the fields of `RecordingStatus`
@@ -59,7 +62,7 @@ use super::export::Export;
 use super::socket::{self, Listening};
 
 pub use asking::{Asking, NoAnswer};
-pub use message::{Answer, Request, ResizeAnswer, WishedStrategy};
+pub use message::{Answer, PlannedLayout, Request, ResizeAnswer, ResizePlan, WishedStrategy};
 
 /// The most clients at once.
 const MOST_CONNECTIONS: usize = 16;

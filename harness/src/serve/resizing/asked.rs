@@ -1,6 +1,9 @@
 //! What is asked of a device that is served: to be resized, and to finish a resize that was
 //! interrupted.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized};
@@ -10,7 +13,7 @@ use userhelper::planner::{Plan, Wish};
 use userhelper::progress::Progress;
 use userhelper::real_files::{RealFile, RealHost};
 use userhelper::reflow::{LIVE_WINDOW, Reflow};
-use userhelper::resize::WishedResize;
+use userhelper::resize::{WishedResize, plan_live};
 
 use crate::device::{DeviceError, SentResize};
 use crate::locked::locked;
@@ -39,11 +42,7 @@ impl Export {
         &self,
         wish: Wish,
     ) -> Result<(Resized, Vec<String>), CannotResize> {
-        if !self.about().resizes {
-            return Err(CannotResize::Never(
-                "only the driver ordered resizes, and not a read-only device",
-            ));
-        }
+        self.resizes()?;
         let planned = self.begin(wish.new_size, None)?;
         let (plans, tell) = (planned.clone(), self.teller());
         let seen = move |plan: &Plan, progress: Progress| {
@@ -56,6 +55,35 @@ impl Export {
         let resized = self.carry_out(Box::new(resize))?;
         let notes = planned.seen().map(|seen| seen.notes);
         Ok((resized, notes.unwrap_or_default()))
+    }
+
+    /// Plans a resize, and does nothing else.
+    ///
+    /// # Errors
+    /// See [`CannotResize`].
+    pub(in crate::serve) fn plan_resize(&self, wish: Wish) -> Result<Plan, CannotResize> {
+        self.resizes()?;
+        self.resizing().has_room()?;
+        let found = Arc::default();
+        let looked = Looked {
+            path: self.about().path.clone(),
+            wish,
+            found: Arc::clone(&found),
+        };
+        let reply = self.submissions().resize(Box::new(looked))?;
+        // Of the plan it says nothing.
+        let _ended: ResizeOutcome = reply.wait()?;
+        let plan = locked(&found).take();
+        Ok(plan.unwrap_or(Err(ResizeError::Abandoned))?)
+    }
+
+    fn resizes(&self) -> Result<(), CannotResize> {
+        match self.about().resizes {
+            true => Ok(()),
+            false => Err(CannotResize::Never(
+                "only the driver ordered resizes, and not a read-only device",
+            )),
+        }
     }
 
     /// Finishes a reflow that opening the device came upon, while it is served.
@@ -129,6 +157,24 @@ impl Export {
             self.resizing().tell(self.capacity());
         }
         resized
+    }
+}
+
+/// A resize that is planned when its turn comes, and then given up.
+struct Looked {
+    path: PathBuf,
+    wish: Wish,
+    found: Arc<Mutex<Option<Result<Plan, ResizeError>>>>,
+}
+
+impl Resize<RealFile> for Looked {
+    fn begin(self: Box<Self>, desk: Desk<RealFile>) -> Procedure {
+        Box::pin(async move {
+            let Looked { path, wish, found } = *self;
+            let planned = desk.look(move |here| plan_live(&RealHost, &path, here.device(), wish));
+            *locked(&found) = Some(planned.await?);
+            Err(ResizeError::Abandoned)
+        })
     }
 }
 

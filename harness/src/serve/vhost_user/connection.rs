@@ -6,20 +6,23 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vhost::vhost_user::{Error as ProtocolError, Listener};
-use vhost_user_backend::{Error as LibraryError, VhostUserDaemon};
+use vhost_user_backend::{Error as LibraryError, VhostUserDaemon, VringEpollHandler};
 use vmm_sys_util::epoll::EventSet;
 
 use crate::locked::locked;
 use crate::serve::Export;
 
 use super::chain::Memory;
-use super::disk::{Disk, END};
+use super::disk::{Disk, END, KICKED};
 use super::in_flight::{Lender, Met};
 use super::queue::AllMemory;
-use super::relay::{Message, RelayError};
+use super::relay::{Kept, Message, RelayError};
+use super::signals::{Call, Calls, Kick};
 
 /// The channel on which the client that is there hears of changes.
 pub(super) type Channel = Arc<Mutex<Option<OwnedFd>>>;
@@ -27,10 +30,18 @@ pub(super) type Channel = Arc<Mutex<Option<OwnedFd>>>;
 /// The name of the library's socket in its directory.
 const SOCKET: &str = "library";
 
+/// How often it is looked whether a client that has to end keeps somebody waiting at its counters.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The library's threads, one for each queue.
+type QueueThreads = Vec<Arc<VringEpollHandler<Arc<Disk>>>>;
+
 /// A client that is there, or has been and is being answered.
 pub(super) struct Connection {
     line: Arc<Line>,
     thread: JoinHandle<()>,
+    /// It closes when the thread is about to end.
+    ended: Receiver<()>,
 }
 
 /// The way from a client to the library and back.
@@ -38,6 +49,7 @@ struct Line {
     client: UnixStream,
     library: UnixStream,
     channel: Channel,
+    calls: Calls,
     lender: Lender,
     /// Held while a message is sent to the client: the library's replies and ours come from two
     /// threads.
@@ -65,13 +77,16 @@ impl Connection {
             client,
             library,
             channel,
+            calls: Calls::default(),
             lender: Lender::default(),
             replies: Mutex::default(),
             why: Mutex::default(),
         });
         let served = Arc::clone(&line);
         let thread = Builder::new().name("vhost-user-client".into());
+        let (ending, ended) = bounded(0);
         let serve = move || {
+            let _ending: crossbeam_channel::Sender<()> = ending;
             if let Err(error) = served.serve(listener, &export, &place) {
                 served.cut(Some(error));
             }
@@ -80,7 +95,11 @@ impl Connection {
             }
         };
         let thread = thread.spawn(serve).map_err(said)?;
-        Ok(Connection { line, thread })
+        Ok(Connection {
+            line,
+            thread,
+            ended,
+        })
     }
 
     /// Whether the client has gone, or is being cut off.
@@ -90,8 +109,11 @@ impl Connection {
         self.thread.is_finished() || poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Waits until all is answered.
+    /// Waits until all is answered. The client has gone or is cut off.
     pub(super) fn wait(self) {
+        while self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            self.line.calls.let_go();
+        }
         // A panic has been told, and is of this client alone.
         let _ = self.thread.join();
     }
@@ -128,6 +150,7 @@ impl Line {
                 return Err(driver::system_words(&error));
             }
         };
+        let threads = daemon.get_epoll_handlers();
         let woken = std::thread::scope(|scope| {
             let started = (|| {
                 let answers = Builder::new().name("vhost-user-answers".into());
@@ -138,7 +161,7 @@ impl Line {
             })();
             let ended = match started {
                 Ok(_) => daemon.start(&mut Listener::from(listener)).and_then(|()| {
-                    self.pass(|| self.ask(&disk, place));
+                    self.pass(|| self.ask(&disk, &threads, place));
                     disk.end();
                     daemon.wait()
                 }),
@@ -168,6 +191,7 @@ impl Line {
         // They may have been shut down already.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.library.shutdown(Shutdown::Both);
+        self.calls.let_go();
     }
 
     /// Passes messages on until there is none.
@@ -183,15 +207,18 @@ impl Line {
     }
 
     /// Passes a message of the client on, or does what it asks for. Whether there was one.
-    fn ask(&self, disk: &Disk, place: &str) -> Result<bool, RelayError> {
+    fn ask(&self, disk: &Disk, threads: &QueueThreads, place: &str) -> Result<bool, RelayError> {
         let Some(mut message) = Message::receive(&self.client)? else {
             return Ok(false);
         };
         let prepare = || disk.prepare_for_notes(place);
         match self.lender.meet(&mut message, prepare)? {
             Met::Library => {
-                if let Some(channel) = message.mend()? {
-                    *locked(&self.channel) = Some(channel);
+                match message.mend()? {
+                    Kept::Nothing => {}
+                    Kept::Channel(channel) => *locked(&self.channel) = Some(channel),
+                    Kept::Kick(queue, kick) => watch(disk, threads, queue, kick)?,
+                    Kept::Call(queue, call) => self.signal_at(disk, queue, call),
                 }
                 message.send(&self.library)?;
             }
@@ -206,6 +233,17 @@ impl Line {
         Ok(true)
     }
 
+    /// Has a queue's answers signalled there.
+    fn signal_at(&self, disk: &Disk, queue: usize, call: Option<Call>) {
+        let call = call.map(Arc::new);
+        if let Some(call) = &call {
+            self.calls.add(call);
+        }
+        if let Some(queue) = disk.queue(queue) {
+            queue.signalled_at(call);
+        }
+    }
+
     /// Passes a message of the library on. Whether there was one.
     fn reply(&self) -> Result<bool, RelayError> {
         let Some(message) = Message::receive(&self.library)? else {
@@ -214,6 +252,25 @@ impl Line {
         let _one_at_a_time = locked(&self.replies);
         message.send(&self.client)?;
         Ok(true)
+    }
+}
+
+/// Has a queue's thread watch for its kicks. The library refuses a queue that there is not.
+fn watch(disk: &Disk, threads: &QueueThreads, queue: usize, kick: Option<Kick>) -> io::Result<()> {
+    let (Some(queue), Some(thread)) = (disk.queue(queue), threads.get(queue)) else {
+        return Ok(());
+    };
+    let number = kick.as_ref().map(Kick::number);
+    if let Some(old) = queue.kicked_by(kick) {
+        // The client has it open, so that closing it would not end that.
+        thread.unregister_listener(old.number(), EventSet::IN, KICKED)?;
+    }
+    match number {
+        Some(number) => {
+            let edges = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            thread.register_listener(number, edges, KICKED)
+        }
+        None => Ok(()),
     }
 }
 

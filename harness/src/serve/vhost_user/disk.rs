@@ -23,6 +23,9 @@ use crate::locked::locked;
 /// What a queue's thread is woken with to end. The library has the numbers up to that of queues.
 pub(super) const END: u64 = QUEUES as u64 + 1;
 
+/// What it is woken with by the client.
+pub(super) const KICKED: u64 = END + 1;
+
 /// Requests are submitted at once until their data is this long, in bytes.
 const BATCH: u64 = 1 << 20;
 
@@ -88,6 +91,11 @@ impl Disk {
             queue.note_in(notes.queue(index));
         }
         *locked(&self.notes) = Some(Arc::clone(notes));
+    }
+
+    /// The queue of a number, if it has that many.
+    pub(super) fn queue(&self, index: usize) -> Option<&Queue> {
+        self.queues.get(index).map(Arc::as_ref)
     }
 
     /// Gets ready for notes that are lent or given back.
@@ -368,6 +376,9 @@ impl VhostUserBackend for Disk {
         let (Some(queue), Some(vring)) = (self.queues.get(thread), vrings.first()) else {
             return Ok(());
         };
+        if u64::from(event) == KICKED {
+            queue.clear_kick();
+        }
         if let Err(broken) = self.serve(queue, vring) {
             self.end();
             (self.break_off)(broken.to_string());

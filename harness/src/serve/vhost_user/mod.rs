@@ -18,7 +18,9 @@
 //! The guest's memory is not trusted. A request that is not as it should be fails, and a queue that
 //! is not ends the connection. What is not guarded against is a client that makes the file of its
 //! memory shorter while it is served: the system kills whoever touches what was cut off. That loses
-//! nothing that was flushed, and the client is the same user.
+//! nothing that was flushed, and the client is the same user. Memory that can be sealed against
+//! that is sealed. Nor is it guarded against that a file of the memory is of a file system that the
+//! client itself serves, and which does not answer: whoever touches such memory waits.
 
 pub mod chain;
 mod config;
@@ -28,6 +30,7 @@ mod in_flight;
 mod queue;
 mod relay;
 pub mod request;
+mod signals;
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,8 @@ use crate::serve::Permit;
 use super::chain::{Broken, Chain, ChainPieces, DescriptorTable, Memory};
 use super::in_flight::{Consequence, QueueNotes};
 use super::request::Answer;
+use super::signals::{Call, Kick};
+use crate::locked::locked;
 
 /// The guest's memory, which the guest may exchange.
 pub(super) type AllMemory = GuestMemoryAtomic<Memory>;
@@ -26,6 +28,10 @@ pub(super) struct Queue {
     ended: Condvar,
     /// The library's queue, once it has brought something.
     vring: OnceLock<Vring>,
+    /// By which the client says that it has something.
+    kick: Mutex<Option<Kick>>,
+    /// Where the client hears that something has come back.
+    call: Mutex<Option<Arc<Call>>>,
 }
 
 #[derive(Default)]
@@ -82,6 +88,31 @@ impl Queue {
     /// Notes what is in flight there when it is started the next time.
     pub(super) fn note_in(&self, notes: Option<QueueNotes>) {
         self.state().next_notes = notes;
+    }
+
+    /// It is kicked by that from now on. By what it was until now is given back.
+    pub(super) fn kicked_by(&self, kick: Option<Kick>) -> Option<Kick> {
+        std::mem::replace(&mut locked(&self.kick), kick)
+    }
+
+    /// Sets its kick back.
+    pub(super) fn clear_kick(&self) {
+        if let Some(kick) = &*locked(&self.kick) {
+            kick.clear();
+        }
+    }
+
+    /// Its answers are signalled there from now on.
+    pub(super) fn signalled_at(&self, call: Option<Arc<Call>>) {
+        *locked(&self.call) = call;
+    }
+
+    fn signal(&self) {
+        // Whoever gives it another one does not wait for this.
+        let call = locked(&self.call).clone();
+        if let Some(call) = call {
+            call.signal();
+        }
     }
 
     /// Whether chains may be taken from it at any moment, as they have been.
@@ -292,7 +323,8 @@ pub(super) fn give_back(answers: Vec<Written>) -> Result<(), Broken> {
     let mut answers = answers.into_iter().peekable();
     while let Some(first) = answers.next() {
         let vring = first.vring.clone();
-        let is_same = |next: &Written| Arc::ptr_eq(&next.taken.queue, &first.taken.queue);
+        let queue = Arc::clone(&first.taken.queue);
+        let is_same = |next: &Written| Arc::ptr_eq(&next.taken.queue, &queue);
         let mut same = Vec::new();
         while let Some(next) = answers.next_if(is_same) {
             same.push(next);
@@ -311,10 +343,9 @@ pub(super) fn give_back(answers: Vec<Written>) -> Result<(), Broken> {
                 None => drop(show()?),
             }
         }
-        let signals = state.needs_notification().map_err(library)?;
-        if signals {
-            // One that has too many signals waiting for it gets the next one.
-            let _ = state.signal_used_queue();
+        // Under the lock, so that who has waited for it may rely on having been signalled.
+        if state.needs_notification().map_err(library)? {
+            queue.signal();
         }
     }
     Ok(())

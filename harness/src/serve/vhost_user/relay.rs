@@ -5,9 +5,8 @@
 //!
 //! - UML 6.1 sends its table of memory with a body for two regions, and names one in it.
 //! - A region may be longer than its file. Whoever touches it there is killed by the system.
-//! - A kick that says nothing would block whoever waits for it, and a pipe that nobody reads
-//!   whoever signals: UML's calls are pipes. A call that is a counter stays as the client made it,
-//!   because the client waits at the same counter; it takes more signals than can ever come.
+//! - Kicks and calls make the library wait for as long as the client likes. They stay here
+//!   (`signals`), and the library gets others, or none.
 //! - The library cannot say that the configuration has changed, as it does when the device grows.
 //! - The library lends no memory for what is in flight (`in_flight`).
 
@@ -16,13 +15,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::passed_descriptors;
 
 use super::in_flight::NoNotes;
+use super::signals::{Call, Kick, NoSignal};
 
 /// Request, flags and length of the body: 4 bytes each, little endian.
 const HEADER: usize = 12;
@@ -36,6 +36,7 @@ const MOST_DESCRIPTORS: usize = 32;
 const SET_MEM_TABLE: u32 = 5;
 const SET_VRING_KICK: u32 = 12;
 const SET_VRING_CALL: u32 = 13;
+const SET_VRING_ERR: u32 = 14;
 const SET_BACKEND_REQ_FD: u32 = 21;
 
 /// The table of memory: the number of its regions in 8 bytes, and the regions.
@@ -43,6 +44,11 @@ const REGIONS: usize = 8;
 
 /// A region: its address, its length, its address in the client, where it is in its file.
 const REGION: usize = 32;
+
+/// What a message with a queue's descriptor says: the queue in the lowest byte, and in the second
+/// one whether there is no descriptor.
+const VRING_DESCRIPTOR: usize = 8;
+const NO_DESCRIPTOR: u8 = 1;
 
 /// The flags of a reply: version 1, and that it is one.
 const REPLY: u32 = 1 | 1 << 2;
@@ -77,6 +83,8 @@ pub(super) enum RelayError {
     #[error("{0}")]
     Notes(#[from] NoNotes),
     #[error("{0}")]
+    Signal(#[from] NoSignal),
+    #[error("{0}")]
     Io(#[from] io::Error),
 }
 
@@ -84,6 +92,18 @@ impl From<Errno> for RelayError {
     fn from(error: Errno) -> RelayError {
         RelayError::Io(error.into())
     }
+}
+
+/// What of a message is kept from the library.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Nothing,
+    /// Where the client wants to hear of changes.
+    Channel(OwnedFd),
+    /// By which a queue is kicked from now on.
+    Kick(usize, Option<Kick>),
+    /// Where a queue's answers are signalled from now on.
+    Call(usize, Option<Call>),
 }
 
 /// A message, with the descriptors that came with it.
@@ -185,34 +205,57 @@ impl Message {
         Ok(())
     }
 
-    /// Checks and mends what a client has sent. Gives the channel back on which the client wants
-    /// to hear of changes, if this message is the one that brings it.
-    pub(super) fn mend(&mut self) -> Result<Option<OwnedFd>, RelayError> {
+    /// Checks and mends what a client has sent. Gives back what is kept from the library.
+    pub(super) fn mend(&mut self) -> Result<Kept, RelayError> {
         match self.request() {
             SET_MEM_TABLE => {
                 self.cut_table();
                 self.check_regions()?;
             }
-            request @ (SET_VRING_KICK | SET_VRING_CALL) => {
-                for descriptor in &self.descriptors {
-                    let mode = rustix::fs::fstat(descriptor)?.st_mode;
-                    let is_pipe = matches!(
-                        FileType::from_raw_mode(mode),
-                        FileType::Fifo | FileType::Socket
-                    );
-                    if request == SET_VRING_KICK || is_pipe {
-                        let flags = rustix::fs::fcntl_getfl(descriptor)?;
-                        rustix::fs::fcntl_setfl(descriptor, flags | OFlags::NONBLOCK)?;
-                    }
+            SET_VRING_KICK => {
+                let Some((queue, kick)) = self.take_vring_descriptor() else {
+                    return Ok(Kept::Nothing);
+                };
+                let kick = kick.map(Kick::of).transpose()?;
+                if kick.is_some() {
+                    self.descriptors.push(Kick::stand_in()?);
+                }
+                return Ok(Kept::Kick(queue, kick));
+            }
+            SET_VRING_CALL => {
+                let Some((queue, call)) = self.take_vring_descriptor() else {
+                    return Ok(Kept::Nothing);
+                };
+                self.body[1] |= NO_DESCRIPTOR;
+                return Ok(Kept::Call(queue, call.map(Call::of).transpose()?));
+            }
+            SET_VRING_ERR => {
+                // Nobody would ever write it.
+                let error = self.take_vring_descriptor();
+                if error.is_some() {
+                    self.body[1] |= NO_DESCRIPTOR;
                 }
             }
             SET_BACKEND_REQ_FD => {
                 let channel = self.descriptors.first().map(OwnedFd::try_clone);
-                return Ok(channel.transpose()?);
+                return Ok(channel.transpose()?.map_or(Kept::Nothing, Kept::Channel));
             }
             _ => {}
         }
-        Ok(None)
+        Ok(Kept::Nothing)
+    }
+
+    /// The queue that a message is about, and the descriptor that came for it. `None` if the
+    /// message is not as it should be, which the library says.
+    fn take_vring_descriptor(&mut self) -> Option<(usize, Option<OwnedFd>)> {
+        if self.body.len() != VRING_DESCRIPTOR {
+            return None;
+        }
+        let has_none = self.body[1] & NO_DESCRIPTOR != 0;
+        match (has_none, self.descriptors.len()) {
+            (true, 0) | (false, 1) => Some((usize::from(self.body[0]), self.descriptors.pop())),
+            _ => None,
+        }
     }
 
     /// Cuts what comes after the last region that the table names.
@@ -232,11 +275,13 @@ impl Message {
         }
     }
 
-    /// Whether the regions lie in their files.
+    /// Whether the regions lie in their files, and stay there as far as that is in our power.
     fn check_regions(&self) -> Result<(), RelayError> {
         let regions = self.body.get(REGIONS..).unwrap_or_default();
         for (region, file) in regions.chunks_exact(REGION).zip(&self.descriptors) {
             let (len, offset) = (double_word(region, 8), double_word(region, 24));
+            // Nobody can make it shorter after that, where it is memory that can be sealed.
+            let _ = rustix::fs::fcntl_add_seals(file, SealFlags::SHRINK);
             let stat = rustix::fs::fstat(file)?;
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             let file_len = u64::try_from(stat.st_size).unwrap_or(0);

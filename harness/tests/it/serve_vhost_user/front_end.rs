@@ -51,7 +51,7 @@ const EVENT_INDEX: u64 = 1 << 29;
 const FLUSHES: u64 = 1 << 9;
 
 /// What waits that long waits for ever.
-const TOO_LONG: Duration = Duration::from_secs(60);
+pub(super) const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// What a client is like.
 #[derive(Clone, Copy)]
@@ -185,6 +185,11 @@ impl FrontEnd {
         // The setter is of a trait whose methods want it exclusively.
         let mut frontend = frontend.clone();
         frontend.set_vring_enable(index, true).unwrap();
+    }
+
+    /// Has the answers of the first queue signalled at another counter.
+    pub(super) fn signal_at(&self, call: &EventFd) {
+        self.frontend.set_vring_call(0, call).unwrap();
     }
 
     /// Stops a queue. Where it is then, and all that was offered has been answered.

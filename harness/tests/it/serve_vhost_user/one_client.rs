@@ -2,12 +2,16 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 
 use driver::resize::Strategy;
 use driver::units::Bytes;
+use harness::serve::record::Recorder;
+use harness::trace::{CompactReader, TraceOperation};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Served;
-use super::front_end::{DEPTH, FrontEnd, OUT, READ};
+use super::front_end::{DEPTH, FLUSH, FrontEnd, OUT, READ, TOO_LONG};
 use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
 use crate::support::server::Server;
 
@@ -97,6 +101,32 @@ fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
 }
 
 #[test]
+fn what_a_client_asks_for_is_recorded() {
+    let served = served();
+    let path = served.sandbox.path("recording");
+    let recorder = Recorder::begin(&path, served.export()).unwrap();
+    assert!(served.export().record_to(Some(recorder)).is_none());
+    let mut client = FrontEnd::connect(&served.socket());
+    assert_eq!(client.request(OUT, 16, [7; 4096]).0, 0);
+    assert_eq!(client.request(READ, 8, [0; 4096]).0, 0);
+    assert_eq!(client.request(FLUSH, 0, [0; 4096]).0, 0);
+    drop(client);
+    let recorded = served.export().record_to(None).unwrap().finish().unwrap();
+    assert_eq!((recorded.recorded, recorded.lost), (3, 0));
+    let records = CompactReader::open(&path).unwrap().map(Result::unwrap);
+    let shapes: Vec<_> = records
+        .map(|record| (record.operation, record.start.0, record.count.0))
+        .collect();
+    let expected = [
+        (TraceOperation::Write, 16, 8),
+        (TraceOperation::Read, 8, 8),
+        (TraceOperation::Flush, 0, 0),
+    ];
+    assert_eq!(shapes, expected);
+    served.close();
+}
+
+#[test]
 fn a_queue_that_is_stopped_says_where_it_is() {
     let served = served();
     let mut client = FrontEnd::connect(&served.socket());
@@ -156,6 +186,35 @@ fn a_client_that_talks_rubbish_is_cut_off_with_a_line() {
         let cut_off = told.iter().filter(|line| line.contains("cut off"));
         assert_eq!(cut_off.count(), number + 1, "{told:?}");
     }
+    served.close();
+}
+
+/// A counter that is full makes whoever signals wait until somebody reads it.
+#[test]
+fn a_client_whose_counter_takes_no_signal_keeps_nobody_waiting() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    // It stays open after the connection, as where the client has passed it on.
+    let full = EventFd::new(0).unwrap();
+    full.write(u64::MAX - 1).unwrap();
+    client.signal_at(&full);
+    client.queue(0).offer(0, READ, 0, [0; 4096]);
+    client.kick();
+    while client.back().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(client.answer(0), (0, [1; 4096]));
+    drop(client);
+
+    let (socket, (sender, answered)) = (served.socket(), channel());
+    let next = std::thread::spawn(move || {
+        let mut next = FrontEnd::connect(&socket);
+        let _ = sender.send(next.request(READ, 0, [0; 4096]));
+    });
+    let answer = answered.recv_timeout(TOO_LONG);
+    assert_eq!(answer.expect("the next client is served"), (0, [1; 4096]));
+    next.join().unwrap();
+    assert_eq!(served.told(), [""; 0]);
     served.close();
 }
 

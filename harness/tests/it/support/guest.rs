@@ -1,17 +1,19 @@
 //! A UML with user space: a shell, a few programs of this machine, and the module that makes a
 //! disk of a virtio device. All of it is in an archive that the kernel unpacks into memory.
 
+use std::fs::Permissions;
 use std::io::{PipeWriter, Write};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use harness::guest::{Archive, virtio_blk};
+use harness::guest::{Archive, libraries, virtio_blk};
 
 use super::cli::Sandbox;
-use super::peers::peer;
+use super::peers::{peer, skip};
 use super::uml::{Running, Uml};
 
 /// What the guest has to run. perl makes the system calls for which there is no small program.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 13] = [
     "sh",
     "perl",
     "mount",
@@ -23,6 +25,8 @@ const PROGRAMS: [&str; 11] = [
     "sync",
     "sha256sum",
     "resize2fs",
+    "switch_root",
+    "dmesg",
 ];
 
 /// The first process: it makes the disk appear, and then does what it is told.
@@ -32,11 +36,32 @@ PS1=
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mkdir /tmp
+mount -t tmpfs tmp /tmp
 echo 1 >/proc/sys/kernel/printk
 perl -e 'open(my $f, "<", "/virtio_blk.ko") or die; my $none = "";
   syscall(313, fileno($f), $none, 0) == 0 or die "loading the module: $!"'
 exec sh
 "#;
+
+/// The first process on a disk with a root file system. Over virtio the kernel's archive has come
+/// before it, and it does what it is told. Over ubd it shows what is there, and that is all.
+const DISK_INIT: &str = r#"#!/bin/sh
+export PATH=/bin
+PS1=
+[ -e /dev/console ] || mount -t devtmpfs dev /dev
+[ -e /proc/cmdline ] || mount -t proc proc /proc
+[ -e /sys/block ] || mount -t sysfs sys /sys
+mount -t tmpfs tmp /tmp
+[ -e /sys/block/ubda ] || exec sh
+exec >/dev/console 2>&1
+echo "UP FROM $(cat /sys/block/ubda/size) SECTORS"
+sha256sum /first /last
+mount -o remount,ro /
+"#;
+
+/// Where the disk is mounted that is not the root file system.
+const MOUNTED: &str = "/mnt";
 
 /// Turns the machine off.
 const POWER_OFF: &str = "perl -e 'syscall(169, 0xfee1dead, 672274793, 0x4321fedc)'";
@@ -46,12 +71,15 @@ pub(crate) struct Guest {
     running: Running,
     input: PipeWriter,
     commands: usize,
+    /// Where its disk is mounted, without a slash at the end.
+    disk: &'static str,
 }
 
 /// What it takes to start guests.
 pub(crate) struct Guests {
     uml: Uml,
     archive: Vec<u8>,
+    programs: Vec<(&'static str, PathBuf)>,
     /// Where the library is.
     _preload: Sandbox,
 }
@@ -73,18 +101,22 @@ impl Guests {
             uml = uml.with_preload(sandbox.path("amx.so"));
         }
         let mut archive = Archive::new();
-        archive.file(
-            "virtio_blk.ko",
-            0o644,
-            &std::fs::read(virtio_blk()?).unwrap(),
-        );
+        let Some(module) = virtio_blk() else {
+            skip("UML's module virtio_blk is not installed");
+            return None;
+        };
+        archive.file("virtio_blk.ko", 0o644, &std::fs::read(module).unwrap());
         archive.file("init", 0o755, INIT.as_bytes());
-        for name in PROGRAMS {
-            archive.program(name, &peer(name)?).unwrap();
+        let programs = PROGRAMS.map(|name| peer(name).map(|program| (name, program)));
+        let programs: Option<Vec<_>> = programs.into_iter().collect();
+        let programs = programs?;
+        for (name, program) in &programs {
+            archive.program(name, program).unwrap();
         }
         Some(Guests {
             uml,
             archive: archive.end(),
+            programs,
             _preload: sandbox,
         })
     }
@@ -92,6 +124,41 @@ impl Guests {
     /// UML itself.
     pub(crate) fn uml(&self) -> &Uml {
         &self.uml
+    }
+
+    /// Makes a root file system in this directory, which is empty.
+    pub(crate) fn make_root(&self, directory: &Path) {
+        let put = |from: &Path, name: &Path| {
+            let to = directory.join(name);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            // With its permissions.
+            std::fs::copy(from, to).unwrap();
+        };
+        for (name, program) in &self.programs {
+            put(program, &Path::new("bin").join(name));
+            for library in libraries(program).unwrap() {
+                put(&library, library.strip_prefix("/").unwrap());
+            }
+        }
+        for empty in ["dev", "proc", "sys", "tmp"] {
+            std::fs::create_dir(directory.join(empty)).unwrap();
+        }
+        let init = [DISK_INIT, POWER_OFF, "\n"].concat();
+        let script = directory.join("sbin/init");
+        std::fs::create_dir(script.parent().unwrap()).unwrap();
+        std::fs::write(&script, init).unwrap();
+        std::fs::set_permissions(script, Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Boots a guest whose root file system is on the disk at the socket: what is in the archive
+    /// only leads there, as in the recipe of `ubdlab serve --help`.
+    pub(crate) fn boot_from(&self, directory: &Path, socket: &Path) -> Guest {
+        let mut guest = self.boot(directory, socket);
+        guest.run(&format!("mount -t ext4 /dev/vda {MOUNTED}"));
+        let switch = format!("exec switch_root {MOUNTED} /sbin/init\n");
+        guest.input.write_all(switch.as_bytes()).unwrap();
+        guest.disk = "";
+        guest
     }
 
     /// Boots a guest whose disk is at the socket.
@@ -113,6 +180,7 @@ impl Guests {
             running,
             input,
             commands: 0,
+            disk: MOUNTED,
         }
     }
 }
@@ -157,21 +225,22 @@ impl Guest {
 
     /// Writes a file of random content and syncs it. Its checksum, from before it was written.
     pub(crate) fn write(&mut self, name: &str, mebibytes: u64) -> String {
+        let disk = self.disk;
         let said = self.run(&format!(
-            "dd if=/dev/urandom bs=1M count={mebibytes} 2>/dev/null | tee /mnt/{name} | sha256sum \
-             && sync"
+            "dd if=/dev/urandom bs=1M count={mebibytes} 2>/dev/null | tee {disk}/{name} | \
+             sha256sum && sync"
         ));
         checksum(&said)
     }
 
     /// The checksum of a file.
     pub(crate) fn checksum(&mut self, name: &str) -> String {
-        checksum(&self.run(&format!("sha256sum /mnt/{name}")))
+        checksum(&self.run(&format!("sha256sum {}/{name}", self.disk)))
     }
 
     /// Begins a command that goes on beside the others; `wait` waits for it.
     pub(crate) fn begin(&mut self, command: &str) {
-        self.run(&format!("{{ ({command}) >/beside 2>&1 & }}"));
+        self.run(&format!("{{ ({command}) >/tmp/beside 2>&1 & }}"));
     }
 
     /// Begins a command that never ends, and reads on until it has printed `count` lines with this

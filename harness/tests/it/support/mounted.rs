@@ -5,6 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::peers::skip;
+
 /// Attempts to unmount what is in use for a moment.
 const MOST_ATTEMPTS: u32 = 1000;
 
@@ -26,7 +28,7 @@ impl Mounted<'_> {
         let mut command = Command::new(make[0]);
         let made = command.args(&make[1..]).arg(image.path()).output();
         if !made.is_ok_and(|made| made.status.success()) {
-            eprintln!("skipped: {} is missing", make[0]);
+            skip(&format!("{} is missing", make[0]));
             return None;
         }
         // The loop device keeps the file, which has no name after this.
@@ -39,7 +41,7 @@ impl Mounted<'_> {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Mounted(at, WhenKilled::unmount(at)));
         }
-        eprintln!("skipped: a file system can be mounted by root only");
+        skip("a file system can be mounted by root only");
         None
     }
 }

@@ -61,6 +61,15 @@ impl Uml {
         self.boot(directory, &[ubda, "root=/dev/ubda", "rw"])
     }
 
+    /// Boots from the root file system on `ubda`, whose init turns the machine off. What it
+    /// printed.
+    pub(crate) fn boot_from(&self, directory: &Path, ubda: &str) -> String {
+        let args = ["con0=null,fd:1", ubda, "root=/dev/ubda", "rw"];
+        let mut running = Running::start(self, directory, Stdio::null(), &args);
+        while running.read_line() {}
+        std::mem::take(&mut running.console)
+    }
+
     /// Opens `ubda`, tries to find there what is not, and lists the devices with their sizes.
     pub(crate) fn list(&self, directory: &Path, ubda: &str) -> String {
         self.boot(directory, &[ubda, "root=/dev/ubda", "rootfstype=xfs"])

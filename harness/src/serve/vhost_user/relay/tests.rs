@@ -47,7 +47,7 @@ fn memory(len: u64) -> OwnedFd {
 #[test]
 fn a_table_is_cut_to_the_regions_that_it_names() {
     let mut message = arrived(SET_MEM_TABLE, &table(1, 2), vec![memory(REGION_LEN)]);
-    assert!(message.mend().unwrap().is_none());
+    assert!(matches!(message.mend().unwrap(), Kept::Nothing));
     assert_eq!(message.header, header(SET_MEM_TABLE, 40));
     assert_eq!(message.body, table(1, 1));
     assert_eq!(message.descriptors.len(), 1);
@@ -79,21 +79,87 @@ fn a_region_that_is_longer_than_its_file_is_refused() {
 }
 
 #[test]
-fn nobody_blocks_on_a_kick_or_on_a_pipe() {
-    let is_mended = |request, descriptor: OwnedFd| {
-        let mut message = arrived(request, &[0; 8], vec![descriptor]);
-        message.mend().unwrap();
-        let flags = rustix::fs::fcntl_getfl(&message.descriptors[0]).unwrap();
-        flags.contains(OFlags::NONBLOCK)
-    };
+fn memory_that_can_be_sealed_cannot_be_made_shorter_any_more() {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let sealable = memfd_create("test", flags).unwrap();
+    ftruncate(&sealable, REGION_LEN).unwrap();
+    let theirs = vec![sealable.try_clone().unwrap()];
+    arrived(SET_MEM_TABLE, &table(1, 1), theirs).mend().unwrap();
+    assert_eq!(ftruncate(&sealable, REGION_LEN - 1), Err(Errno::PERM));
+    // It may grow, and another file is taken as it is.
+    ftruncate(&sealable, 2 * REGION_LEN).unwrap();
+    let file = memory(REGION_LEN);
+    let theirs = vec![file.try_clone().unwrap()];
+    arrived(SET_MEM_TABLE, &table(1, 1), theirs).mend().unwrap();
+    ftruncate(&file, 0).unwrap();
+}
+
+#[test]
+fn the_library_gets_none_of_the_descriptors_that_its_client_can_make_it_wait_at() {
     let event = || eventfd(0, EventfdFlags::empty()).unwrap();
-    let pipe = || io::pipe().unwrap().1.into();
-    assert!(is_mended(SET_VRING_KICK, event()));
-    assert!(is_mended(SET_VRING_KICK, pipe()));
-    assert!(is_mended(SET_VRING_CALL, pipe()));
+    let queue_2 = 2u64.to_le_bytes();
+    let without = 0x102u64.to_le_bytes();
+
+    let client = event();
+    let mut message = arrived(SET_VRING_KICK, &queue_2, vec![client.try_clone().unwrap()]);
+    let kept = message.mend().unwrap();
+    assert!(matches!(kept, Kept::Kick(2, Some(_))), "{kept:?}");
+    assert_eq!(message.body, queue_2);
+    assert_eq!(message.descriptors.len(), 1);
+    // What the library gets is another one, and does not make it wait.
+    rustix::io::write(&client, &1u64.to_ne_bytes()).unwrap();
+    let read = rustix::io::read(&message.descriptors[0], &mut [0; 8]);
+    assert_eq!(read, Err(Errno::AGAIN));
+    let flags = rustix::fs::fcntl_getfl(&client).unwrap();
     assert!(
-        !is_mended(SET_VRING_CALL, event()),
-        "the client waits at it"
+        !flags.contains(rustix::fs::OFlags::NONBLOCK),
+        "it waits there"
+    );
+
+    for call in [event(), io::pipe().unwrap().1.into()] {
+        let mut message = arrived(SET_VRING_CALL, &queue_2, vec![call]);
+        let kept = message.mend().unwrap();
+        assert!(matches!(kept, Kept::Call(2, Some(_))), "{kept:?}");
+        assert_eq!(message.body, without);
+        assert_eq!(message.descriptors.len(), 0);
+    }
+    let mut message = arrived(SET_VRING_ERR, &queue_2, vec![event()]);
+    assert!(matches!(message.mend().unwrap(), Kept::Nothing));
+    assert_eq!(
+        (message.body.as_slice(), message.descriptors.len()),
+        (&without[..], 0)
+    );
+
+    // A queue whose client polls has none, and what the library refuses stays as it is.
+    let mut message = arrived(SET_VRING_CALL, &without, Vec::new());
+    assert!(matches!(message.mend().unwrap(), Kept::Call(2, None)));
+    let mut message = arrived(SET_VRING_KICK, &without, Vec::new());
+    assert!(matches!(message.mend().unwrap(), Kept::Kick(2, None)));
+    assert_eq!(message.descriptors.len(), 0);
+    for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
+        for (body, count) in [
+            (&without[..], 1),
+            (&queue_2, 0),
+            (&queue_2, 2),
+            (&[0; 7], 1),
+        ] {
+            let descriptors = (0..count).map(|_| event()).collect();
+            let mut message = arrived(request, body, descriptors);
+            assert!(matches!(message.mend().unwrap(), Kept::Nothing));
+            assert_eq!(
+                (message.body.as_slice(), message.descriptors.len()),
+                (body, count)
+            );
+        }
+    }
+    // The file itself is not asked what it is.
+    let file = File::open("/dev/null").unwrap();
+    let error = arrived(SET_VRING_CALL, &queue_2, vec![file.into()]).mend();
+    assert!(
+        matches!(error, Err(RelayError::Signal(NoSignal::Call { .. }))),
+        "{error:?}"
     );
 }
 
@@ -101,7 +167,9 @@ fn nobody_blocks_on_a_kick_or_on_a_pipe() {
 fn the_channel_is_kept_and_passed_on() {
     let (client, server) = UnixStream::pair().unwrap();
     let mut message = arrived(SET_BACKEND_REQ_FD, &[], vec![server.into()]);
-    let channel = message.mend().unwrap().unwrap();
+    let Kept::Channel(channel) = message.mend().unwrap() else {
+        panic!("the channel is not kept");
+    };
     assert_eq!(message.descriptors.len(), 1);
     tell_of_change(&channel);
     let mut told = [0; HEADER];
