@@ -6,7 +6,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::random::SplitMix64;
 use crate::sim::tree::{AtStake, Tree, TreeChange, TreeSurvivors};
-use crate::sim::{SurvivalWeights, below};
+use crate::sim::SurvivalWeights;
+use crate::streams::below;
 
 use super::points::spread;
 
