@@ -165,8 +165,7 @@ impl<H: ImageHost> Rebuild<H> {
         desk.look(move |here| here.set_new_file(Some(file))).await?;
         desk.write(FileRole::New, FILLING, at, header.encode())
             .await?;
-        let block = extension.encode().to_vec();
-        desk.write(FileRole::New, FILLING, Extension::OFFSET, block)
+        desk.put_extension(FileRole::New, FILLING, extension)
             .await?;
         let doing = "changing the length of the new COW file";
         desk.set_new_len(doing, self.new.data_end()).await?;

@@ -111,14 +111,14 @@ pub fn begin<H: ImageHost>(
         backing_size: metadata.len,
         change: Some(change),
     };
-    write_extension(device, extension)?;
+    commit_extension(device, extension)?;
     let given = later::give(host, device, latest, had, watch);
     if given.is_err()
         && let Some(former) = former
         && later::still_has(host, device, metadata.modified_seconds)
     {
         // Nothing has changed. If that fails too, recovery ends the mark.
-        let _ = write_extension(device, former);
+        let _ = commit_extension(device, former);
     }
     given.map(drop)
 }
@@ -140,7 +140,7 @@ pub fn begin_switch<F: HostFile>(
         in_place,
         other: Some(other),
     };
-    write_extension(
+    commit_extension(
         device,
         Extension {
             change: Some(change),
@@ -328,7 +328,7 @@ fn name<F: HostFile>(device: &mut Ordered<F>, header: Header) -> Result<(), Resi
 /// Ends the mark, if the image has a place for one, with the length of its backing file.
 fn end_mark<F: HostFile>(device: &mut Ordered<F>, backing_size: Bytes) -> Result<(), ResizeError> {
     match image(device)?.extension {
-        Some(_) => write_extension(device, Extension::new(backing_size)),
+        Some(_) => commit_extension(device, Extension::new(backing_size)),
         None => Ok(()),
     }
 }
@@ -352,14 +352,15 @@ pub fn extend<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, ResizeError> {
     Ok(size)
 }
 
-fn write_extension<F: HostFile>(
+/// Writes the extension block, durably.
+///
+/// # Errors
+/// The host's.
+pub(super) fn commit_extension<F: HostFile>(
     device: &mut Ordered<F>,
     extension: Extension,
 ) -> Result<(), ResizeError> {
-    device.relocate(|desk| async move {
-        desk.write_extension(extension).await?;
-        desk.sync().await
-    })
+    device.relocate(|desk| async move { desk.commit_extension(extension).await })
 }
 
 /// What the COW file of the device says about itself.

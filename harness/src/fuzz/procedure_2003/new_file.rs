@@ -17,6 +17,8 @@ use crate::sim::{SimFile, SimHost};
 
 use super::{Model, ResizeDefect, bitmap, end_early, image, read, resize_map};
 
+const WRITING: &str = "writing the new COW file";
+
 /// A copy under way.
 #[derive(Debug)]
 pub struct NewFile {
@@ -136,7 +138,8 @@ impl NewFile {
         self.made = Some((Arc::clone(&file), image));
         desk.look(move |here| here.set_new_file(Some(file))).await?;
         write(desk, header.encode(), FileOffset(0)).await?;
-        write(desk, extension.encode().to_vec(), Extension::OFFSET).await?;
+        desk.put_extension(FileRole::New, WRITING, extension)
+            .await?;
         desk.set_new_len("lengthening the new COW file", self.new.data_end())
             .await
     }
@@ -201,8 +204,7 @@ impl NewFile {
 }
 
 async fn write(desk: &Desk<SimFile>, data: Vec<u8>, at: FileOffset) -> Result<(), ResizeError> {
-    let doing = "writing the new COW file";
-    desk.write(FileRole::New, doing, at, data).await.map(drop)
+    desk.write(FileRole::New, WRITING, at, data).await.map(drop)
 }
 
 impl Resize<SimFile> for NewFile {
