@@ -15,10 +15,12 @@ use crate::units::{Bytes, FileOffset, FileRange};
 mod kind;
 mod operation;
 mod place;
+mod zeroing;
 
 pub use kind::OperationKind;
-pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear};
+pub use operation::{Action, Buffer, FileRole, Finished, FinishedAction, Operation, Waiter};
 pub use place::{Place, beneath, names_a_directory};
+pub use zeroing::{carry_out_or_instead, clear};
 
 /// Bytes of the blocks of most file systems, in which they give space out, take it back, and share
 /// it.

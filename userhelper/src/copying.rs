@@ -3,12 +3,13 @@
 //! a resize, or of two files that an image tool has open, on which they are carried out at once.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
-use driver::host::{Action, Buffer, FileRole, HostError, HostFile, Operation, Waiter};
-use driver::ordered::{Desk, FinishedAction};
+use driver::at_once;
+use driver::host::{
+    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation, Waiter,
+    carry_out_or_instead,
+};
+use driver::ordered::Desk;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange};
 
@@ -364,14 +365,9 @@ impl Copying {
             return Ok(());
         }
         let range = FileRange::between(gap);
-        let mut action = Action::PunchHole(range);
-        loop {
-            let ended = ask(hands, End::Target, action).await?;
-            match (ended.result, ended.action.instead()) {
-                (Err(HostError::Unsupported), Some(instead)) => action = instead,
-                (result, _) => return result.map_err(CopyError::writing(range.start)),
-            }
-        }
+        let carry_out = async |action| ask(hands, End::Target, action).await;
+        let ended = carry_out_or_instead(Action::PunchHole(range), carry_out).await?;
+        ended.result.map_err(CopyError::writing(range.start))
     }
 }
 
@@ -382,13 +378,4 @@ async fn ask<H: Hands>(
 ) -> Result<FinishedAction, CopyEnded<H::Stopped>> {
     let ended = hands.carry_out(on, action).await;
     ended.map_err(CopyEnded::Stopped)
-}
-
-/// What comes of something that waits for nothing.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut context = Context::from_waker(Waker::noop());
-    match pin!(future).poll(&mut context) {
-        Poll::Ready(result) => result,
-        Poll::Pending => unreachable!("files that are open here answer at once"),
-    }
 }

@@ -20,7 +20,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::coroutine::Asker;
-use crate::host::{Action, Buffer, FileRole, HostError, HostFile, HostResult};
+use crate::host::{
+    Action, Buffer, FileRole, FinishedAction, HostFile, HostResult, carry_out_or_instead,
+};
 use crate::resize::ResizeError;
 use crate::units::{Bytes, FileOffset, FileRange};
 
@@ -60,15 +62,6 @@ pub(super) enum Answer {
     Finished(FinishedAction),
     Done,
     Abandoned,
-}
-
-/// An operation that has ended.
-#[derive(Debug)]
-pub struct FinishedAction {
-    /// The action, with its buffer; after success, with what it asked for.
-    pub action: Action,
-    /// How it ended.
-    pub result: HostResult<()>,
 }
 
 impl FinishedAction {
@@ -311,24 +304,21 @@ impl<F: HostFile> Desk<F> {
         let ended = self
             .operate(FileRole::Cow, Action::PunchHole(range))
             .await?;
-        match ended.result {
-            Err(HostError::Unsupported) => self.zero(range).await,
-            result => result.map_err(ResizeError::host(CLEARING, range.start)),
+        match ended.instead() {
+            Some(instead) => self.zero(range, instead).await,
+            None => (ended.result).map_err(ResizeError::host(CLEARING, range.start)),
         }
     }
 
-    async fn zero(&self, range: FileRange) -> Result<(), ResizeError> {
-        let mut zeroing: fn(FileRange) -> Action = Action::ZeroRange;
-        let mut left = range;
+    /// Zeroes what has data in a range of the COW file as `zeroing` does. What the host turns out
+    /// not to know it is not asked for again.
+    async fn zero(&self, range: FileRange, zeroing: Action) -> Result<(), ResizeError> {
+        let (mut left, mut zeroing) = (range, zeroing);
         while let Some(piece) = self.next_piece_of_data(left).await? {
-            let ended = self.operate(FileRole::Cow, zeroing(piece)).await?;
-            if let (Err(HostError::Unsupported), Action::ZeroRange(_)) =
-                (&ended.result, &ended.action)
-            {
-                zeroing = Action::WriteZeros;
-                continue;
-            }
+            let operate = async |action| self.operate(FileRole::Cow, action).await;
+            let ended = carry_out_or_instead(zeroing.over(piece), operate).await?;
             (ended.result).map_err(ResizeError::host(CLEARING, piece.start))?;
+            zeroing = ended.action;
             left = FileRange::between(piece.end()..range.end());
         }
         Ok(())
