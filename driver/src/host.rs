@@ -12,11 +12,13 @@ use std::path::Path;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
+mod failed;
 mod kind;
 mod operation;
 mod place;
 mod zeroing;
 
+pub use failed::FailedOperation;
 pub use kind::OperationKind;
 pub use operation::{Action, Buffer, FileRole, Finished, FinishedAction, Operation, Waiter};
 pub use place::{Place, beneath, names_a_directory};
@@ -363,10 +365,12 @@ pub trait HostNames {
 
     /// Whether `path` is a name of the open `file`. Whoever had a lock on `file` before this
     /// process may have put another file in its place.
-    fn is_name_of(&self, path: &Path, file: &Self::File) -> HostResult<bool> {
-        match self.open(path, Access::ReadOnly) {
-            Err(HostError::NotFound) => Ok(false),
-            named => self.is_same_file(&named?, file),
-        }
+    fn is_name_of(&self, path: &Path, file: &Self::File) -> Result<bool, FailedOperation> {
+        let named = match self.open(path, Access::ReadOnly) {
+            Err(HostError::NotFound) => return Ok(false),
+            named => named.map_err(OperationKind::Open.failed())?,
+        };
+        let is_same = self.is_same_file(&named, file);
+        is_same.map_err(OperationKind::Metadata.failed())
     }
 }

@@ -6,8 +6,8 @@ use std::convert::Infallible;
 
 use driver::at_once;
 use driver::host::{
-    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation, Waiter,
-    carry_out_or_instead,
+    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation,
+    OperationKind, Waiter, carry_out_or_instead,
 };
 use driver::ordered::Desk;
 use driver::resize::ResizeError;
@@ -120,6 +120,8 @@ pub(crate) struct Copying {
 pub(crate) struct CopyError {
     /// The file that could not be read or written.
     pub(crate) on: End,
+    /// What was asked of it.
+    pub(crate) kind: OperationKind,
     /// Where in that file.
     pub(crate) at: FileOffset,
     pub(crate) error: HostError,
@@ -134,15 +136,22 @@ pub(crate) enum CopyEnded<S> {
     Stopped(S),
 }
 
-impl CopyError {
-    fn reading<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let on = End::Source;
-        move |error| CopyEnded::Failed(CopyError { on, at, error })
-    }
-
-    fn writing<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let on = End::Target;
-        move |error| CopyEnded::Failed(CopyError { on, at, error })
+/// The action, if it has succeeded; `on` which of the files.
+///
+/// # Errors
+/// The host's.
+fn succeeded<S>(on: End, ended: FinishedAction) -> Result<Action, CopyEnded<S>> {
+    let FinishedAction { action, result } = ended;
+    let (kind, at) = (action.kind(), action.range().start);
+    let failed = |error| CopyError {
+        on,
+        kind,
+        at,
+        error,
+    };
+    match result {
+        Ok(()) => Ok(action),
+        Err(error) => Err(CopyEnded::Failed(failed(error))),
     }
 }
 
@@ -242,13 +251,12 @@ impl Copying {
             from: blocks,
             to: place(blocks.start),
         };
-        match ask(hands, End::Target, clone).await?.result {
-            Err(HostError::Unsupported) => {
-                self.can_clone = false;
-                return Ok(false);
-            }
-            result => result.map_err(CopyError::writing(place(blocks.start)))?,
+        let ended = ask(hands, End::Target, clone).await?;
+        if ended.result == Err(HostError::Unsupported) {
+            self.can_clone = false;
+            return Ok(false);
         }
+        succeeded(End::Target, ended)?;
         let front = FileRange::between(range.start..blocks.start);
         self.copy_data(hands, front, to).await?;
         let rest = FileRange::between(blocks.end()..range.end());
@@ -297,8 +305,7 @@ impl Copying {
         data.resize(range.len.0 as usize, 0);
         let buffer = Buffer::whole(data);
         let ended = ask(hands, End::Source, Action::Read { at, buffer }).await?;
-        ended.result.map_err(CopyError::reading(at))?;
-        self.keep_buffer(ended.action);
+        self.keep_buffer(succeeded(End::Source, ended)?);
         Ok(())
     }
 
@@ -311,8 +318,7 @@ impl Copying {
         let buffer = Buffer::whole(std::mem::take(&mut self.buffer));
         let len = buffer.len();
         let ended = ask(hands, End::Target, Action::Write { at, buffer }).await?;
-        ended.result.map_err(CopyError::writing(at))?;
-        self.keep_buffer(ended.action);
+        self.keep_buffer(succeeded(End::Target, ended)?);
         self.copied += len;
         Ok(())
     }
@@ -345,8 +351,7 @@ impl Copying {
             None => {
                 let action = Action::NextData { from, found: None };
                 let ended = ask(hands, End::Source, action).await?;
-                ended.result.map_err(CopyError::reading(from))?;
-                match ended.action {
+                match succeeded(End::Source, ended)? {
                     Action::NextData { found, .. } => found,
                     _ => None,
                 }
@@ -367,7 +372,7 @@ impl Copying {
         let range = FileRange::between(gap);
         let carry_out = async |action| ask(hands, End::Target, action).await;
         let ended = carry_out_or_instead(Action::PunchHole(range), carry_out).await?;
-        ended.result.map_err(CopyError::writing(range.start))
+        succeeded(End::Target, ended).map(drop)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::JournalRecord;
-use driver::host::HostFile;
+use driver::host::{HostFile, OperationKind};
 use driver::ordered::{Desk, Headroom, Hold, Ordered, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{FileOffset, Sector, SectorRange};
@@ -129,7 +129,7 @@ impl<H: ImageHost + Clone> WishedResize<H> {
                 Some(_) => "examining the COW file",
                 None => "examining the disk",
             };
-            let examining = ResizeError::host(doing, FileOffset(0));
+            let examining = ResizeError::host(OperationKind::Metadata, doing, FileOffset(0));
             let surroundings = surroundings(&self.host, &self.path, device).map_err(examining)?;
             let plan = plan(device, self.wish, surroundings).map_err(not_planned)?;
             let planned = PlannedResize::new(&plan, self.host, &self.path, device)?;
@@ -158,7 +158,9 @@ impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
 /// Why a resize that was wished for has no plan.
 pub fn not_planned(error: PlanError) -> ResizeError {
     match error {
-        PlanError::NotExamined(found) => ResizeError::host(found.doing, found.at)(found.error),
+        PlanError::NotExamined(found) => {
+            ResizeError::host(found.kind, found.doing, found.at)(found.error)
+        }
         error => ResizeError::Refused(error.to_string()),
     }
 }

@@ -11,7 +11,7 @@
 use std::path::Path;
 
 use crate::cow::{BackingChange, Extension, Header, InPlace, LONGEST_SAMPLED_RANGE, OtherBacking};
-use crate::host::{FileKind, HostFile};
+use crate::host::{FileKind, HostFile, OperationKind};
 use crate::units::{Bytes, FileOffset};
 
 use super::{Held, NotInChange, OpenError, host};
@@ -219,7 +219,7 @@ fn other_content<F: HostFile>(
         backing
             .file()
             .read_exact_at(content, at)
-            .map_err(host(path, "reading the backing file"))?;
+            .map_err(host(path, OperationKind::Read, "reading the backing file"))?;
         if !place.may_hold(content) {
             return Ok(Some(NotInChange::Content { at }));
         }

@@ -21,7 +21,8 @@ use std::rc::Rc;
 
 use crate::coroutine::Asker;
 use crate::host::{
-    Action, Buffer, FileRole, FinishedAction, HostFile, HostResult, carry_out_or_instead,
+    Action, Buffer, FileRole, FinishedAction, HostFile, HostResult, OperationKind,
+    carry_out_or_instead,
 };
 use crate::resize::ResizeError;
 use crate::units::{Bytes, FileOffset, FileRange};
@@ -207,10 +208,10 @@ impl<F: HostFile> Desk<F> {
         doing: &'static str,
         action: Action,
     ) -> Result<FinishedAction, ResizeError> {
-        let at = action.range().start;
+        let (kind, at) = (action.kind(), action.range().start);
         let mut ended = self.operate(file, action).await?;
         let result = std::mem::replace(&mut ended.result, Ok(()));
-        result.map_err(ResizeError::host(doing, at))?;
+        result.map_err(ResizeError::host(kind, doing, at))?;
         Ok(ended)
     }
 
@@ -273,7 +274,7 @@ impl<F: HostFile> Desk<F> {
             return Ok(None);
         }
         let found = self.data_from(file, range.start).await?;
-        let found = found.map_err(ResizeError::host(doing, range.start))?;
+        let found = found.map_err(ResizeError::host(OperationKind::NextData, doing, range.start))?;
         Ok(found.and_then(|data| data.common(range)))
     }
 
@@ -306,7 +307,7 @@ impl<F: HostFile> Desk<F> {
             .await?;
         match ended.instead() {
             Some(instead) => self.zero(range, instead).await,
-            None => (ended.result).map_err(ResizeError::host(CLEARING, range.start)),
+            None => cleared(ended).map(drop),
         }
     }
 
@@ -317,8 +318,7 @@ impl<F: HostFile> Desk<F> {
         while let Some(piece) = self.next_piece_of_data(left).await? {
             let operate = async |action| self.operate(FileRole::Cow, action).await;
             let ended = carry_out_or_instead(zeroing.over(piece), operate).await?;
-            (ended.result).map_err(ResizeError::host(CLEARING, piece.start))?;
-            zeroing = ended.action;
+            zeroing = cleared(ended)?;
             left = FileRange::between(piece.end()..range.end());
         }
         Ok(())
@@ -422,8 +422,19 @@ impl<F: HostFile> Desk<F> {
             true => "syncing the disk",
             false => "syncing the COW file",
         };
-        Err(ResizeError::host(doing, FileOffset(0))(error))
+        Err(ResizeError::host(OperationKind::SyncData, doing, FileOffset(0))(error))
     }
+}
+
+/// What has cleared a range of the COW file.
+///
+/// # Errors
+/// The host's.
+fn cleared(ended: FinishedAction) -> Result<Action, ResizeError> {
+    let FinishedAction { action, result } = ended;
+    let (kind, at) = (action.kind(), action.range().start);
+    result.map_err(ResizeError::host(kind, CLEARING, at))?;
+    Ok(action)
 }
 
 const LENGTH: &str = "changing the length of the COW file";

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
+use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind, OperationKind};
 use driver::open::{
     ChosenBacking, Held, ImageFormat, OpenError, OpenOptions, Opened, Role, backing_path, open,
 };
@@ -220,7 +220,7 @@ pub fn open_image<'a, H: ImageHost>(
         Format::Guess => {
             let at = FileOffset(0);
             let found = ImageFormat::of(file.file());
-            found.map_err(ImageError::host(path, "reading", at))?
+            found.map_err(|failed| ImageError::host(path, "reading", at)(failed.error))?
         }
         Format::Raw | Format::Cow => None,
     };
@@ -403,6 +403,7 @@ pub(super) fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::Fi
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
             path: path.to_owned(),
+            kind: OperationKind::Open,
             doing: "opening",
             error,
         })?;
