@@ -1,7 +1,7 @@
 //! The ring, asked for what it does at once and for what it does not.
 
 use driver::host::{Access, Buffer, FileRole, HostNames, OperationKind, Waiter};
-use driver::units::Bytes;
+use driver::units::{Bytes, FileOffset};
 
 use super::*;
 use crate::real_files::RealHost;
@@ -11,12 +11,12 @@ fn under_way(action: Action) -> UnderWay {
         .open("/dev/zero".as_ref(), Access::ReadOnly)
         .unwrap();
     UnderWay {
+        transfer: Transfer::of(&action),
         operation: Operation {
             waiter: Waiter(0),
             file: FileRole::Cow,
             action,
         },
-        done: 0,
         file: Arc::new(file),
     }
 }
