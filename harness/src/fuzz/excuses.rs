@@ -24,12 +24,12 @@
 //! documented. For them, any fault excuses any failure after it.
 
 use driver::blk::{HostFailure, Operation, Status};
-use driver::cow::JournalRecord;
 use driver::host::{HostError, OperationKind};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
 
+use crate::plain_format::JOURNAL_END;
 use crate::sim::{Fault, Injected, InodeNumber, SimHost};
 
 use super::case::{Case, DriverName, Life};
@@ -166,8 +166,7 @@ impl Excuses {
             }
             OperationKind::SyncDirectory if in_resize => self.nothing_is_durable = true,
             OperationKind::Write if is_cow && in_resize => {
-                let end = JournalRecord::slots_offset().0 + JournalRecord::SLOTS_LEN as u64;
-                if injected.call.range.start.0 < end {
+                if injected.call.range.start.0 < JOURNAL_END {
                     (self.nothing_is_durable, self.takes_no_writes) = (true, true);
                 }
             }
