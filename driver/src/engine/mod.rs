@@ -69,7 +69,8 @@ pub(crate) use admission::Admission;
 pub(crate) use alone::{Alone, SoleTransfer};
 pub(crate) use publication::Durability;
 
-use order::{InOrder, Slot};
+use begun::Slot;
+use order::InOrder;
 use publication::Publication;
 use relocating::Relocating;
 use waiters::{PUBLICATION, RELOCATION};
