@@ -99,7 +99,11 @@ impl Uring {
                 ended.is_none().then(|| ring.submit_and_wait(1))
             })?;
         }
-        Ok(Uring {
+        Ok(Uring::over(ring))
+    }
+
+    fn over(ring: IoUring) -> Uring {
+        Uring {
             ring,
             under_way: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH).rev().collect(),
@@ -109,7 +113,7 @@ impl Uring {
             at_once: AtOnce::default(),
             syncs: 0,
             patience: Patience::new(PATIENCE_MS),
-        })
+        }
     }
 
     fn count(&self) -> usize {
@@ -133,13 +137,14 @@ impl Uring {
         }
     }
 
-    /// Lets the next wait end when the thread beside the ring has ended an operation.
-    fn listen(&mut self) {
+    /// Lets the next wait end when the thread beside the ring has ended an operation. Whether it
+    /// does, or that thread has nothing under way; otherwise the kernel takes no entry now.
+    fn listen(&mut self) -> bool {
         let Some(aside) = &self.aside else {
-            return;
+            return true;
         };
         if self.listens || aside.under_way() == 0 {
-            return;
+            return true;
         }
         let readable = opcode::PollAdd::new(Fd(aside.wakes()), POLL_IN);
         let entry = readable.build().user_data(ASIDE);
@@ -148,11 +153,12 @@ impl Uring {
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
                 self.listens = true;
-                return;
+                return true;
             }
             // The queue is full of what the kernel has not been told of yet.
             let _ = self.ring.submit();
         }
+        false
     }
 
     /// Something that has ended already, and that nobody was given.
@@ -453,7 +459,11 @@ impl Executor<RealFile> for Uring {
                 Wait::ForOne => None,
                 Wait::AtMost(longest) => Some(longest),
             };
-            self.listen();
+            if !self.listen() && self.count() == 0 {
+                // Nothing on the ring would ever end this wait.
+                let aside = self.aside.as_mut();
+                return aside.and_then(|aside| aside.wait(longest)).transpose();
+            }
             self.wait_for_one(longest)?;
             if longest.is_some() {
                 self.take();
