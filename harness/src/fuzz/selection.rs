@@ -4,7 +4,6 @@
 use crate::sim::{SurvivalWeights, Survivors, Tearing, Unsynced};
 use crate::streams::Stream;
 
-
 /// A crash point with at most this many power cuts has all of them looked at, in every case.
 const FEW: u64 = 24;
 
