@@ -15,7 +15,7 @@
 //!   what all of them are to whoever has one.
 //!
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
-//! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, 
+//! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people,
 //! [`exact_count`] puts numbers of things in words, and [`at_once()`] is for `async` functions that
 //! wait for nothing.
 

@@ -254,7 +254,11 @@ impl Operation {
 
 impl Action {
     #[inline]
-    pub(super) fn carry_out<F: HostFile>(&mut self, file: &F, source: Option<&F>) -> HostResult<()> {
+    pub(super) fn carry_out<F: HostFile>(
+        &mut self,
+        file: &F,
+        source: Option<&F>,
+    ) -> HostResult<()> {
         match self {
             Action::Read { at, buffer } => file.read_exact_at(buffer.part_mut(), *at),
             Action::Write { at, buffer } => file.write_all_at(buffer.part(), *at),
