@@ -92,10 +92,7 @@ fn tidy_up<F: HostFile>(file: &F, change: &HeaderChange) {
 }
 
 /// Writes the pieces and syncs, if there are any.
-fn put<F: HostFile>(
-    file: &F,
-    pieces: &[HeaderPiece],
-) -> Result<(), (FileOffset, FailedOperation)> {
+fn put<F: HostFile>(file: &F, pieces: &[HeaderPiece]) -> Result<(), (FileOffset, FailedOperation)> {
     let Some(last) = pieces.last() else {
         return Ok(());
     };

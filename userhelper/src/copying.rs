@@ -6,8 +6,8 @@ use std::convert::Infallible;
 
 use driver::at_once;
 use driver::host::{
-    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation,
-    OperationKind, Waiter, carry_out_or_instead,
+    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation, OperationKind,
+    Waiter, carry_out_or_instead,
 };
 use driver::ordered::Desk;
 use driver::resize::ResizeError;

@@ -201,13 +201,11 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
             Ok(false) | Err(_) => return Err(creating(OperationKind::Rename)(error).into()),
         },
     }
-    names
-        .sync_directory_of(path)
-        .map_err(host(
-            path,
-            OperationKind::SyncDirectory,
-            "syncing the directory",
-        ))?;
+    names.sync_directory_of(path).map_err(host(
+        path,
+        OperationKind::SyncDirectory,
+        "syncing the directory",
+    ))?;
     Ok(file)
 }
 
@@ -338,9 +336,11 @@ pub fn remove_left_over<N: HostNames>(
     let is_cow = cow.map_or(Ok(false), |cow| names.is_same_file(cow, &left));
     let removed = match is_cow.map_err(host(path, OperationKind::Metadata, "examining"))? {
         // A host that gives a new name first and takes the old one away after that.
-        true => names
-            .remove(&temporary)
-            .map_err(host(&temporary, OperationKind::Remove, "removing")),
+        true => {
+            names
+                .remove(&temporary)
+                .map_err(host(&temporary, OperationKind::Remove, "removing"))
+        }
         false => remove_temporary(names, &temporary, &left),
     };
     match removed {
@@ -348,13 +348,11 @@ pub fn remove_left_over<N: HostNames>(
         Err(OpenError::Locked { .. } | OpenError::Replaced { .. }) => return Ok(false),
         removed => removed?,
     }
-    names
-        .sync_directory_of(&temporary)
-        .map_err(host(
-            &temporary,
-            OperationKind::SyncDirectory,
-            "syncing the directory",
-        ))?;
+    names.sync_directory_of(&temporary).map_err(host(
+        &temporary,
+        OperationKind::SyncDirectory,
+        "syncing the directory",
+    ))?;
     Ok(true)
 }
 

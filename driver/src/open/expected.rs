@@ -216,10 +216,11 @@ fn other_content<F: HostFile>(
     for place in change.sample.ranges() {
         let content = &mut buffer[..place.range.count.bytes().0 as usize];
         let at = FileOffset(place.range.start.bytes().0);
-        backing
-            .file()
-            .read_exact_at(content, at)
-            .map_err(host(path, OperationKind::Read, "reading the backing file"))?;
+        backing.file().read_exact_at(content, at).map_err(host(
+            path,
+            OperationKind::Read,
+            "reading the backing file",
+        ))?;
         if !place.may_hold(content) {
             return Ok(Some(NotInChange::Content { at }));
         }

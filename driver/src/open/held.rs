@@ -7,7 +7,9 @@
 
 use std::path::Path;
 
-use crate::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Metadata, OperationKind};
+use crate::host::{
+    Access, FileKind, HostError, HostFile, HostNames, LockKind, Metadata, OperationKind,
+};
 use crate::units::Bytes;
 
 use super::{OpenError, failed, host};

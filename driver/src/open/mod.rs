@@ -259,17 +259,20 @@ fn failed<'a>(path: &'a Path, doing: &'static str) -> impl Fn(FailedOperation) -
 /// reflow goes on from the journal's latest record. Likewise the file's name, which a rebuild
 /// may have given it a moment before.
 fn make_durable<N: HostNames>(names: &N, cow: &N::File, path: &Path) -> Result<(), OpenError> {
-    cow.sync_data()
-        .map_err(host(
-            path,
-            OperationKind::SyncData,
-            "syncing what an earlier run may have left",
-        ))?;
+    cow.sync_data().map_err(host(
+        path,
+        OperationKind::SyncData,
+        "syncing what an earlier run may have left",
+    ))?;
     match names.sync_directory_of(path) {
         // Whoever may not read the directory has not renamed the file either: a rebuild
         // opens the directory before it is done.
         Err(HostError::PermissionDenied | HostError::ReadOnlyFileSystem) => Ok(()),
-        synced => synced.map_err(host(path, OperationKind::SyncDirectory, "syncing the directory")),
+        synced => synced.map_err(host(
+            path,
+            OperationKind::SyncDirectory,
+            "syncing the directory",
+        )),
     }
 }
 

@@ -274,7 +274,11 @@ impl<F: HostFile> Desk<F> {
             return Ok(None);
         }
         let found = self.data_from(file, range.start).await?;
-        let found = found.map_err(ResizeError::host(OperationKind::NextData, doing, range.start))?;
+        let found = found.map_err(ResizeError::host(
+            OperationKind::NextData,
+            doing,
+            range.start,
+        ))?;
         Ok(found.and_then(|data| data.common(range)))
     }
 
@@ -422,7 +426,11 @@ impl<F: HostFile> Desk<F> {
             true => "syncing the disk",
             false => "syncing the COW file",
         };
-        Err(ResizeError::host(OperationKind::SyncData, doing, FileOffset(0))(error))
+        Err(ResizeError::host(
+            OperationKind::SyncData,
+            doing,
+            FileOffset(0),
+        )(error))
     }
 }
 

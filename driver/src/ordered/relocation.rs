@@ -171,7 +171,9 @@ impl<F: HostFile> Relocation<'_, F> {
                 return Ok(());
             }
             Err(NotNamed::Header(error)) => return Err(ResizeError::Refused(error.to_string())),
-            Err(NotNamed::Host { at, failed }) => ("writing the header of the COW file", at, failed),
+            Err(NotNamed::Host { at, failed }) => {
+                ("writing the header of the COW file", at, failed)
+            }
             Err(NotNamed::HalfDone { at, failed }) => (HALF_NAMED, at, failed),
         };
         self.distrust();
