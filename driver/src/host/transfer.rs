@@ -111,7 +111,10 @@ mod tests {
         for mut transfer in [Transfer::reading(AT, 100), Transfer::writing(AT, 100)] {
             for (count, done) in [(60, 60), (39, 99)] {
                 assert_eq!(transfer.after(count), None);
-                assert_eq!((transfer.done(), transfer.next_at().0), (done, 1000 + done as u64));
+                assert_eq!(
+                    (transfer.done(), transfer.next_at().0),
+                    (done, 1000 + done as u64)
+                );
             }
             assert_eq!(transfer.after(1), Some(Ok(())));
         }

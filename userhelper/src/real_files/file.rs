@@ -177,11 +177,7 @@ impl HostFile for RealFile {
     }
 
     fn zero_range(&self, range: FileRange) -> HostResult<()> {
-        self.change_allocation(
-            OperationKind::ZeroRange,
-            FallocateFlags::ZERO_RANGE,
-            range,
-        )
+        self.change_allocation(OperationKind::ZeroRange, FallocateFlags::ZERO_RANGE, range)
     }
 
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {

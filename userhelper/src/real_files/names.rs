@@ -134,7 +134,9 @@ impl HostNames for RealHost {
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = retried(|| rustix::fs::open(directory_of(path), flags, Mode::empty()))?;
-        match called(OperationKind::SyncDirectory, || rustix::fs::fsync(&directory)) {
+        match called(OperationKind::SyncDirectory, || {
+            rustix::fs::fsync(&directory)
+        }) {
             // What file systems that do not sync directories say (some of FUSE, SMB).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),
