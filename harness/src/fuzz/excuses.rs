@@ -156,6 +156,7 @@ impl Excuses {
     fn take_consequences(&mut self, injected: &Injected) {
         let in_resize = self.is_in_resize();
         let is_cow = injected.call.inode.is_some() && injected.call.inode == self.cow;
+        let is_of_header_or_journal = injected.call.range.start.0 < JOURNAL_END;
         if error_of(injected.fault).is_none() {
             return;
         }
@@ -165,10 +166,8 @@ impl Excuses {
                 self.takes_no_writes |= in_resize;
             }
             OperationKind::SyncDirectory if in_resize => self.nothing_is_durable = true,
-            OperationKind::Write if is_cow && in_resize => {
-                if injected.call.range.start.0 < JOURNAL_END {
-                    (self.nothing_is_durable, self.takes_no_writes) = (true, true);
-                }
+            OperationKind::Write if is_cow && in_resize && is_of_header_or_journal => {
+                (self.nothing_is_durable, self.takes_no_writes) = (true, true);
             }
             _ => {}
         }
