@@ -98,7 +98,9 @@ fn every_test_that_the_table_of_the_engine_names_is_there() {
     ]
     .map(read)
     .concat();
-    let rows = engine.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let rows = engine
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
     let (mut named, mut count) = (BTreeSet::new(), 0);
     for row in rows.skip_while(|row| !row.ends_with("shown by |")).skip(1) {
         let names: Vec<_> = row.split('`').skip(1).step_by(2).collect();
