@@ -75,7 +75,10 @@ impl Aside {
     /// What ends next, if anything does within this time, or ever. There has to be one under way.
     pub(super) fn wait(&mut self, longest: Option<Duration>) -> Option<Result<Finished, Died>> {
         let report = match longest {
-            None => self.reports.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => self
+                .reports
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
             Some(longest) => self.reports.recv_timeout(longest),
         };
         let report = match report {
