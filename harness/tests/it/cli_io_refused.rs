@@ -42,7 +42,9 @@ fn replayed(io: &str) -> Option<Output> {
     command.args(["-c", UNDER_A_FILTER, PROGRAM, "replay", "--json"]);
     command.arg(bundled("ext4-unpack.ubdtrace"));
     command.args(["--size=100M", "--past-end=wrap", "--limit=1000", "--io", io]);
-    command.env("TMPDIR", sandbox.temporary()).stdin(Stdio::null());
+    command
+        .env("TMPDIR", sandbox.temporary())
+        .stdin(Stdio::null());
     Some(output(&mut command))
 }
 
