@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -83,6 +83,18 @@ impl<A, B, T> Coroutine<A, B, T> {
                 _ => panic!("a procedure waits for nothing but answers"),
             },
         }
+    }
+}
+
+/// What comes of a future that waits for nothing.
+///
+/// # Panics
+/// If it waits.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("what is to be had at once waits for something"),
     }
 }
 

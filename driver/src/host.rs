@@ -12,13 +12,19 @@ use std::path::Path;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
+mod failed;
 mod kind;
 mod operation;
 mod place;
+mod transfer;
+mod zeroing;
 
+pub use failed::FailedOperation;
 pub use kind::OperationKind;
-pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear};
+pub use operation::{Action, Buffer, FileRole, Finished, FinishedAction, Operation, Waiter};
 pub use place::{Place, beneath, names_a_directory};
+pub use transfer::Transfer;
+pub use zeroing::{carry_out_or_instead, clear};
 
 /// Bytes of the blocks of most file systems, in which they give space out, take it back, and share
 /// it.
@@ -146,57 +152,34 @@ pub trait HostFile: 'static {
     /// file before the end of the buffer is [`HostError::UnexpectedEnd`].
     #[inline]
     fn read_exact_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
-        let got = read_up_to_end(self, buffer, at)?;
-        if got == buffer.len() {
-            return Ok(());
-        }
-        Err(HostError::UnexpectedEnd {
-            found: at.0 + got as u64,
-            expected: at.0 + buffer.len() as u64,
-        })
+        let mut reading = Transfer::reading(at, buffer.len());
+        reading.carry_out(|done, at| self.read_at(&mut buffer[done..], at))
     }
 
     /// Reads the whole buffer. Bytes past the end of the file read as zeros. For the places where
     /// that is the meaning, and only there.
     fn read_zero_filled_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
-        let got = read_up_to_end(self, buffer, at)?;
-        buffer[got..].fill(0);
-        Ok(())
+        let mut reading = Transfer::reading(at, buffer.len());
+        match reading.carry_out(|done, at| self.read_at(&mut buffer[done..], at)) {
+            Err(HostError::UnexpectedEnd { .. }) => {
+                buffer[reading.done()..].fill(0);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     /// Writes all of `data`, in as many writes as the host needs.
     #[inline]
     fn write_all_at(&self, data: &[u8], at: FileOffset) -> HostResult<()> {
-        let mut done = 0;
-        while done < data.len() {
-            match self.write_at(&data[done..], at + Bytes(done as u64))? {
-                0 => return Err(HostError::WroteNothing),
-                wrote => done += wrote,
-            }
-        }
-        Ok(())
+        let mut writing = Transfer::writing(at, data.len());
+        writing.carry_out(|done, at| self.write_at(&data[done..], at))
     }
 
     /// Iterates over the runs of data that lie in `range`, each cut to it.
     fn data_runs(&self, range: FileRange) -> DataRuns<'_, Self> {
         DataRuns { file: self, range }
     }
-}
-
-#[inline]
-fn read_up_to_end<F: HostFile + ?Sized>(
-    file: &F,
-    buffer: &mut [u8],
-    at: FileOffset,
-) -> HostResult<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], at + Bytes(done as u64))? {
-            0 => break,
-            got => done += got,
-        }
-    }
-    Ok(done)
 }
 
 /// Iterator over the runs of data in a range of a file; see [`HostFile::data_runs`].
@@ -361,10 +344,12 @@ pub trait HostNames {
 
     /// Whether `path` is a name of the open `file`. Whoever had a lock on `file` before this
     /// process may have put another file in its place.
-    fn is_name_of(&self, path: &Path, file: &Self::File) -> HostResult<bool> {
-        match self.open(path, Access::ReadOnly) {
-            Err(HostError::NotFound) => Ok(false),
-            named => self.is_same_file(&named?, file),
-        }
+    fn is_name_of(&self, path: &Path, file: &Self::File) -> Result<bool, FailedOperation> {
+        let named = match self.open(path, Access::ReadOnly) {
+            Err(HostError::NotFound) => return Ok(false),
+            named => named.map_err(OperationKind::Open.failed())?,
+        };
+        let is_same = self.is_same_file(&named, file);
+        is_same.map_err(OperationKind::Metadata.failed())
     }
 }

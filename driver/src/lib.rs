@@ -15,8 +15,9 @@
 //!   what all of them are to whoever has one.
 //!
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
-//! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, and
-//! [`exact_count`] puts numbers of things in words.
+//! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people,
+//! [`exact_count`] puts numbers of things in words, and [`at_once()`] is for `async` functions that
+//! wait for nothing.
 
 #![forbid(unsafe_code)]
 
@@ -43,6 +44,7 @@ mod step;
 pub mod units;
 mod words;
 
+pub use coroutine::at_once;
 pub use date::since_1970;
 pub use shown::{ManyLines, OneLine, is_control, shell_path, shell_word, shown};
 pub use words::{any_of, exact_count, plural, rounded_size, system_words};

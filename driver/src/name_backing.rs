@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cow::{HeaderChange, HeaderError, HeaderPiece, LONGEST_HEADER};
-use crate::host::{HostError, HostFile, HostResult};
+use crate::host::{FailedOperation, HostFile, OperationKind};
 use crate::units::FileOffset;
 
 /// Why a header was not changed.
@@ -16,31 +16,32 @@ pub(crate) enum NotNamed {
     Host {
         /// Where in the file.
         at: FileOffset,
-        /// What the host said.
-        error: HostError,
+        /// What the host was asked for, and what it said.
+        failed: FailedOperation,
     },
     /// A host operation failed, and so did putting back what was there: a part of the header is
     /// changed, or all of it.
     HalfDone {
         /// Where in the file.
         at: FileOffset,
-        /// What the host said.
-        error: HostError,
+        /// What the host was asked for, and what it said.
+        failed: FailedOperation,
     },
 }
 
 impl NotNamed {
-    fn host(at: FileOffset) -> impl FnOnce(HostError) -> NotNamed {
-        move |error| NotNamed::Host { at, error }
+    fn host(at: FileOffset) -> impl FnOnce(FailedOperation) -> NotNamed {
+        move |failed| NotNamed::Host { at, failed }
     }
 }
 
 /// The first bytes of a file, as many as tell its header.
-pub(crate) fn read_start<F: HostFile>(file: &F) -> HostResult<Vec<u8>> {
+pub(crate) fn read_start<F: HostFile>(file: &F) -> Result<Vec<u8>, FailedOperation> {
     let mut start = vec![0; LONGEST_HEADER.0 as usize];
-    let len = file.len()?;
+    let len = file.len().map_err(OperationKind::Len.failed())?;
     start.truncate(len.0.min(LONGEST_HEADER.0) as usize);
-    file.read_exact_at(&mut start, FileOffset(0))?;
+    file.read_exact_at(&mut start, FileOffset(0))
+        .map_err(OperationKind::Read.failed())?;
     Ok(start)
 }
 
@@ -58,17 +59,17 @@ pub(crate) fn name_backing<F: HostFile>(file: &F, path: &Path, mtime: u32) -> Re
         };
         pieces.iter().map(former).collect()
     };
-    if let Err((at, error)) = put(file, &change.record) {
+    if let Err((at, failed)) = put(file, &change.record) {
         // It would do no harm.
         let _ = put(file, &former(&change.record));
-        return Err(NotNamed::Host { at, error });
+        return Err(NotNamed::Host { at, failed });
     }
-    if let Err((at, error)) = put(file, &change.header) {
+    if let Err((at, failed)) = put(file, &change.header) {
         if put(file, &former(&change.header)).is_err() {
-            return Err(NotNamed::HalfDone { at, error });
+            return Err(NotNamed::HalfDone { at, failed });
         }
         let _ = put(file, &former(&change.record));
-        return Err(NotNamed::Host { at, error });
+        return Err(NotNamed::Host { at, failed });
     }
     tidy_up(file, &change);
     Ok(())
@@ -80,7 +81,7 @@ pub(crate) fn finish<F: HostFile>(file: &F) -> Result<bool, NotNamed> {
     let Some(change) = HeaderChange::resume(&start) else {
         return Ok(false);
     };
-    put(file, &change.header).map_err(|(at, error)| NotNamed::HalfDone { at, error })?;
+    put(file, &change.header).map_err(|(at, failed)| NotNamed::HalfDone { at, failed })?;
     tidy_up(file, &change);
     Ok(true)
 }
@@ -91,13 +92,14 @@ fn tidy_up<F: HostFile>(file: &F, change: &HeaderChange) {
 }
 
 /// Writes the pieces and syncs, if there are any.
-fn put<F: HostFile>(file: &F, pieces: &[HeaderPiece]) -> Result<(), (FileOffset, HostError)> {
+fn put<F: HostFile>(file: &F, pieces: &[HeaderPiece]) -> Result<(), (FileOffset, FailedOperation)> {
     let Some(last) = pieces.last() else {
         return Ok(());
     };
     for piece in pieces {
         let written = file.write_all_at(&piece.bytes, piece.at);
-        written.map_err(|error| (piece.at, error))?;
+        written.map_err(|error| (piece.at, OperationKind::Write.failed()(error)))?;
     }
-    file.sync_data().map_err(|error| (last.at, error))
+    let synced = file.sync_data().map_err(OperationKind::SyncData.failed());
+    synced.map_err(|failed| (last.at, failed))
 }

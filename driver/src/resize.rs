@@ -1,7 +1,7 @@
 //! What a resize of an open device comes to: by which strategy, how far, and why not. What it is,
 //! a procedure, is in [`crate::ordered`].
 
-use crate::host::HostError;
+use crate::host::{FailedOperation, HostError, OperationKind};
 use crate::units::{Bytes, FileOffset};
 
 /// How a resize goes about it; see `docs/format.md` and userhelper's planner.
@@ -45,6 +45,8 @@ pub enum ResizeError {
     /// A host operation failed.
     #[error("{doing}, at byte {at}: {error}")]
     Host {
+        /// What the host was asked for.
+        kind: OperationKind,
         /// What was being done, and on which file.
         doing: &'static str,
         /// Where in that file.
@@ -65,9 +67,26 @@ pub enum ResizeError {
 }
 
 impl ResizeError {
-    /// For `map_err`: `doing` at `at` failed.
-    pub fn host(doing: &'static str, at: FileOffset) -> impl FnOnce(HostError) -> ResizeError {
-        move |error| ResizeError::Host { doing, at, error }
+    /// For `map_err`: an operation of this kind failed, `doing` at `at`.
+    pub fn host(
+        kind: OperationKind,
+        doing: &'static str,
+        at: FileOffset,
+    ) -> impl FnOnce(HostError) -> ResizeError {
+        move |error| ResizeError::Host {
+            kind,
+            doing,
+            at,
+            error,
+        }
+    }
+
+    /// For `map_err`: an operation failed, `doing` at `at`.
+    pub fn failed(
+        doing: &'static str,
+        at: FileOffset,
+    ) -> impl FnOnce(FailedOperation) -> ResizeError {
+        move |failed| ResizeError::host(failed.kind, doing, at)(failed.error)
     }
 }
 

@@ -17,10 +17,10 @@
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`shard`]: work that is cut into shards for any number of machines, and their results put
 //!   together;
-//! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
-//!   seed; [`figures`] are numbers as people read them; `locked` takes locks; `open_flags`
-//!   tells what is durable when it is answered;
-//!   `programs` finds other programs.
+//! - [`cli`]: the command line. [`clock`] is the wall clock; [`streams`] gives random numbers from
+//!   a seed, a stream for each purpose, and [`random`] cheap ones; [`figures`] are numbers as
+//!   people read them; `locked` takes locks; `open_flags` tells what is durable when it is
+//!   answered; `programs` finds other programs.
 
 #![forbid(unsafe_code)]
 // Text leaves the program through `cli::output`, where foreign text is escaped.
@@ -54,5 +54,6 @@ pub mod shard;
 pub mod sim;
 mod sparse;
 pub mod stamp;
+pub mod streams;
 pub mod strip;
 pub mod trace;

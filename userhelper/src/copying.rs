@@ -3,12 +3,13 @@
 //! a resize, or of two files that an image tool has open, on which they are carried out at once.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
-use driver::host::{Action, Buffer, FileRole, HostError, HostFile, Operation, Waiter};
-use driver::ordered::{Desk, FinishedAction};
+use driver::at_once;
+use driver::host::{
+    Action, Buffer, FileRole, FinishedAction, HostError, HostFile, Operation, OperationKind,
+    Waiter, carry_out_or_instead,
+};
+use driver::ordered::Desk;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange};
 
@@ -119,6 +120,8 @@ pub(crate) struct Copying {
 pub(crate) struct CopyError {
     /// The file that could not be read or written.
     pub(crate) on: End,
+    /// What was asked of it.
+    pub(crate) kind: OperationKind,
     /// Where in that file.
     pub(crate) at: FileOffset,
     pub(crate) error: HostError,
@@ -133,15 +136,22 @@ pub(crate) enum CopyEnded<S> {
     Stopped(S),
 }
 
-impl CopyError {
-    fn reading<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let on = End::Source;
-        move |error| CopyEnded::Failed(CopyError { on, at, error })
-    }
-
-    fn writing<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let on = End::Target;
-        move |error| CopyEnded::Failed(CopyError { on, at, error })
+/// The action, if it has succeeded; `on` which of the files.
+///
+/// # Errors
+/// The host's.
+fn succeeded<S>(on: End, ended: FinishedAction) -> Result<Action, CopyEnded<S>> {
+    let FinishedAction { action, result } = ended;
+    let (kind, at) = (action.kind(), action.range().start);
+    let failed = |error| CopyError {
+        on,
+        kind,
+        at,
+        error,
+    };
+    match result {
+        Ok(()) => Ok(action),
+        Err(error) => Err(CopyEnded::Failed(failed(error))),
     }
 }
 
@@ -241,13 +251,12 @@ impl Copying {
             from: blocks,
             to: place(blocks.start),
         };
-        match ask(hands, End::Target, clone).await?.result {
-            Err(HostError::Unsupported) => {
-                self.can_clone = false;
-                return Ok(false);
-            }
-            result => result.map_err(CopyError::writing(place(blocks.start)))?,
+        let ended = ask(hands, End::Target, clone).await?;
+        if ended.result == Err(HostError::Unsupported) {
+            self.can_clone = false;
+            return Ok(false);
         }
+        succeeded(End::Target, ended)?;
         let front = FileRange::between(range.start..blocks.start);
         self.copy_data(hands, front, to).await?;
         let rest = FileRange::between(blocks.end()..range.end());
@@ -296,8 +305,7 @@ impl Copying {
         data.resize(range.len.0 as usize, 0);
         let buffer = Buffer::whole(data);
         let ended = ask(hands, End::Source, Action::Read { at, buffer }).await?;
-        ended.result.map_err(CopyError::reading(at))?;
-        self.keep_buffer(ended.action);
+        self.keep_buffer(succeeded(End::Source, ended)?);
         Ok(())
     }
 
@@ -310,8 +318,7 @@ impl Copying {
         let buffer = Buffer::whole(std::mem::take(&mut self.buffer));
         let len = buffer.len();
         let ended = ask(hands, End::Target, Action::Write { at, buffer }).await?;
-        ended.result.map_err(CopyError::writing(at))?;
-        self.keep_buffer(ended.action);
+        self.keep_buffer(succeeded(End::Target, ended)?);
         self.copied += len;
         Ok(())
     }
@@ -344,8 +351,7 @@ impl Copying {
             None => {
                 let action = Action::NextData { from, found: None };
                 let ended = ask(hands, End::Source, action).await?;
-                ended.result.map_err(CopyError::reading(from))?;
-                match ended.action {
+                match succeeded(End::Source, ended)? {
                     Action::NextData { found, .. } => found,
                     _ => None,
                 }
@@ -364,14 +370,9 @@ impl Copying {
             return Ok(());
         }
         let range = FileRange::between(gap);
-        let mut action = Action::PunchHole(range);
-        loop {
-            let ended = ask(hands, End::Target, action).await?;
-            match (ended.result, ended.action.instead()) {
-                (Err(HostError::Unsupported), Some(instead)) => action = instead,
-                (result, _) => return result.map_err(CopyError::writing(range.start)),
-            }
-        }
+        let carry_out = async |action| ask(hands, End::Target, action).await;
+        let ended = carry_out_or_instead(Action::PunchHole(range), carry_out).await?;
+        succeeded(End::Target, ended).map(drop)
     }
 }
 
@@ -382,13 +383,4 @@ async fn ask<H: Hands>(
 ) -> Result<FinishedAction, CopyEnded<H::Stopped>> {
     let ended = hands.carry_out(on, action).await;
     ended.map_err(CopyEnded::Stopped)
-}
-
-/// What comes of something that waits for nothing.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut context = Context::from_waker(Waker::noop());
-    match pin!(future).poll(&mut context) {
-        Poll::Ready(result) => result,
-        Poll::Pending => unreachable!("files that are open here answer at once"),
-    }
 }

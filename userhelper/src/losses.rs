@@ -11,7 +11,7 @@ use crate::zeros::is_zero;
 use std::fmt;
 
 use driver::cow::SectorState;
-use driver::host::{FileRole, HostError, HostFile};
+use driver::host::{FileRole, HostError, HostFile, OperationKind};
 use driver::ordered::Ordered;
 use driver::rounded_size;
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
@@ -92,6 +92,8 @@ pub enum Effort {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{doing}, at byte {at}: {error}")]
 pub struct NotExamined {
+    /// What the host was asked for.
+    pub kind: OperationKind,
     /// What was being done, and on which file.
     pub doing: &'static str,
     /// Where in it.
@@ -145,6 +147,7 @@ pub fn losses<F: HostFile>(
             }
             (SectorState::Clean, None) => {
                 return Err(NotExamined {
+                    kind: OperationKind::Read,
                     doing: examining(FileRole::Backing),
                     at: FileOffset(at.bytes().0),
                     error: HostError::NotFound,
@@ -199,9 +202,18 @@ impl<'a, F: HostFile> Extents<'a, F> {
         }
     }
 
-    fn failed(&self, at: FileOffset) -> impl FnOnce(HostError) -> NotExamined + use<F> {
+    fn failed(
+        &self,
+        kind: OperationKind,
+        at: FileOffset,
+    ) -> impl FnOnce(HostError) -> NotExamined + use<F> {
         let doing = examining(self.which);
-        move |error| NotExamined { doing, at, error }
+        move |error| NotExamined {
+            kind,
+            doing,
+            at,
+            error,
+        }
     }
 
     /// The first data in `range`, which is not before that of the last call.
@@ -212,7 +224,8 @@ impl<'a, F: HostFile> Extents<'a, F> {
                 let found = self.file.next_data(range.start);
                 // Nothing but a hole: an extent that no range reaches.
                 let nothing = FileRange::new(FileOffset(u64::MAX), Bytes(0));
-                found.map_err(self.failed(range.start))?.unwrap_or(nothing)
+                let failed = self.failed(OperationKind::NextData, range.start);
+                found.map_err(failed)?.unwrap_or(nothing)
             }
         };
         self.last = Some(extent);
@@ -303,7 +316,7 @@ impl Search {
         extents
             .file
             .read_zero_filled_at(&mut buffer, piece.start)
-            .map_err(extents.failed(piece.start))?;
+            .map_err(extents.failed(OperationKind::Read, piece.start))?;
         let sectors = buffer.chunks(SECTOR_SIZE as usize);
         for (number, content) in (sector.0..).zip(sectors) {
             if !is_zero(content) {

@@ -10,7 +10,7 @@ mod layouts;
 mod space_needed;
 
 use driver::cow::Geometry;
-use driver::host::HostFile;
+use driver::host::{HostFile, OperationKind};
 use driver::ordered::Ordered;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE};
@@ -142,6 +142,7 @@ fn current_size<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, NotExamined> 
     match device.geometry() {
         Some(geometry) => Ok(geometry.size),
         None => device.cow().len().map_err(|error| NotExamined {
+            kind: OperationKind::Len,
             doing: "examining the disk",
             at: FileOffset(0),
             error,

@@ -20,7 +20,7 @@ mod names;
 mod rights;
 
 pub use belongings::Belongings;
-pub(crate) use errors::host_error;
+pub(crate) use errors::{host_error, is_repeated};
 pub use errors::{names_are_fixed, why_fixed};
 pub use file::RealFile;
 pub use image_tools::free_space;

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{FileRole, HostFile, HostNames, HostResult, LockKind, Replace};
+use driver::host::{
+    FailedOperation, FileRole, HostFile, HostNames, LockKind, OperationKind, Replace,
+};
 use driver::open::{OpenError, Unnamed, create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
@@ -161,12 +163,11 @@ impl<H: ImageHost> Rebuild<H> {
         self.host.copy_storage_attributes(&cow, &file);
         self.host
             .lock(&file, LockKind::Exclusive)
-            .map_err(ResizeError::host(FILLING, at))?;
+            .map_err(ResizeError::host(OperationKind::Lock, FILLING, at))?;
         desk.look(move |here| here.set_new_file(Some(file))).await?;
         desk.write(FileRole::New, FILLING, at, header.encode())
             .await?;
-        let block = extension.encode().to_vec();
-        desk.write(FileRole::New, FILLING, Extension::OFFSET, block)
+        desk.put_extension(FileRole::New, FILLING, extension)
             .await?;
         let doing = "changing the length of the new COW file";
         desk.set_new_len(doing, self.new.data_end()).await?;
@@ -244,11 +245,11 @@ impl<H: ImageHost> Rebuild<H> {
         let doing = "giving the new COW file the old one's owner and mode";
         self.host
             .copy_attributes(&cow, file)
-            .map_err(ResizeError::host(doing, at))?;
+            .map_err(ResizeError::host(OperationKind::CopyAttributes, doing, at))?;
         // Owner and mode too, which a sync of the data may leave out.
         self.host
             .sync_all(file)
-            .map_err(ResizeError::host(SYNCING, at))
+            .map_err(ResizeError::host(OperationKind::SyncData, SYNCING, at))
     }
 
     /// Gives the new file the old one's name, durably, and goes on with it.
@@ -264,15 +265,16 @@ impl<H: ImageHost> Rebuild<H> {
         let made = new_file.as_ref().ok_or_else(not_there)?;
         let temporary = temporary_name(&self.path);
         let doing = "renaming the new COW file over the old one";
+        let renaming = ResizeError::host(OperationKind::Rename, doing, at);
         if let Err(error) = self.host.rename(&temporary, &self.path, Replace::Existing) {
             // A server that has renamed it may not get the answer through. The name tells.
             match self.has_its_name(made.file()) {
                 Ok(true) => {}
-                Ok(false) => return Err(ResizeError::host(doing, at)(error)),
+                Ok(false) => return Err(renaming(error)),
                 // The device goes on with a file that may have no name any more.
                 Err(_) => {
                     desk.follow(|here| here.refuse_writes()).await?;
-                    return Err(ResizeError::host(doing, at)(error));
+                    return Err(renaming(error));
                 }
             }
         }
@@ -297,19 +299,21 @@ impl<H: ImageHost> Rebuild<H> {
             return Err(not_there());
         }
         let doing = "syncing the directory of the COW file";
-        synced.map_err(ResizeError::host(doing, at))
+        synced.map_err(ResizeError::host(OperationKind::SyncDirectory, doing, at))
     }
 
     /// Whether the COW file's name is that of the new file.
-    fn has_its_name(&self, new: &H::File) -> HostResult<bool> {
+    fn has_its_name(&self, new: &H::File) -> Result<bool, FailedOperation> {
         self.host.is_name_of(&self.path, new)
     }
 
     /// Whether the name still is that of the file that was copied.
     fn check_name(&self, cow: &H::File) -> Result<(), ResizeError> {
         let doing = "examining the COW file's name";
-        let examining = || ResizeError::host(doing, FileOffset(0));
-        if self.host.has_other_names(cow).map_err(examining())? {
+        let at = FileOffset(0);
+        let has_others = self.host.has_other_names(cow);
+        let examining = ResizeError::host(OperationKind::Metadata, doing, at);
+        if has_others.map_err(examining)? {
             return Err(ResizeError::Refused(
                 "the COW file has got a second name (hard link) meanwhile, which would stay the \
                  old one's"
@@ -317,7 +321,7 @@ impl<H: ImageHost> Rebuild<H> {
             ));
         }
         let is_named = self.host.is_name_of(&self.path, cow);
-        match is_named.map_err(examining())? {
+        match is_named.map_err(ResizeError::failed(doing, at))? {
             true => Ok(()),
             false => Err(ResizeError::Refused(
                 "the COW file has lost its name meanwhile: somebody has moved it, removed it or \
@@ -399,14 +403,14 @@ fn copy_failed(ended: CopyEnded<ResizeError>) -> ResizeError {
         End::Source => "reading the data of the COW file",
         End::Target => "writing the new COW file",
     };
-    ResizeError::host(doing, failed.at)(failed.error)
+    ResizeError::host(failed.kind, doing, failed.at)(failed.error)
 }
 
 /// Why there is no new file.
-fn not_made(error: OpenError) -> ResizeError {
+pub fn not_made(error: OpenError) -> ResizeError {
     match error {
-        OpenError::Host { error, .. } => {
-            ResizeError::host("creating the new COW file", FileOffset(0))(error)
+        OpenError::Host { kind, error, .. } => {
+            ResizeError::host(kind, "creating the new COW file", FileOffset(0))(error)
         }
         error => ResizeError::Refused(error.to_string()),
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::JournalRecord;
-use driver::host::HostFile;
+use driver::host::{HostFile, OperationKind};
 use driver::ordered::{Desk, Headroom, Hold, Ordered, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{FileOffset, Sector, SectorRange};
@@ -163,7 +163,7 @@ pub fn plan_live<H: ImageHost>(
         Some(_) => "examining the COW file",
         None => "examining the disk",
     };
-    let examining = ResizeError::host(doing, FileOffset(0));
+    let examining = ResizeError::host(OperationKind::Metadata, doing, FileOffset(0));
     let surroundings = surroundings(host, path, device).map_err(examining)?;
     plan(device, wish, surroundings).map_err(not_planned)
 }
@@ -171,7 +171,9 @@ pub fn plan_live<H: ImageHost>(
 /// Why a resize that was wished for has no plan.
 pub fn not_planned(error: PlanError) -> ResizeError {
     match error {
-        PlanError::NotExamined(found) => ResizeError::host(found.doing, found.at)(found.error),
+        PlanError::NotExamined(found) => {
+            ResizeError::host(found.kind, found.doing, found.at)(found.error)
+        }
         error => ResizeError::Refused(error.to_string()),
     }
 }

@@ -9,6 +9,9 @@ use crate::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRan
 
 use super::plan::{Run, Where, read_run, write_run};
 
+/// The place of a request that has begun, among those that have.
+pub(super) type Slot = u32;
+
 /// A request that has begun.
 #[derive(Debug)]
 pub(super) struct Begun {

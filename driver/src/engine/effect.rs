@@ -6,7 +6,7 @@ use crate::host::{Action, FileRole, HostError, HostResult, Operation, OperationK
 use crate::units::{FileOffset, SectorRange};
 
 use super::Engine;
-use super::order::Slot;
+use super::begun::Slot;
 use super::plan::Where;
 use super::waiters::{operation_of_part, who};
 

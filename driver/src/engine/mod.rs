@@ -16,19 +16,27 @@
 //! operations of its parts, as `plan` finds them in the map and in `placement`. When they have
 //! ended, `effect` says what that means, and `publication` makes it durable, if it asks for that.
 //!
-//! | before this | ends | shown by (`tests/it/in_flight.rs`) |
+//! What ends before what, each shown by a test in `tests/it/in_flight.rs` here or in
+//! `tests/it/relocation_in_flight.rs` of userhelper:
+//!
+//! | before this | ends | shown by |
 //! |---|---|---|
-//! | a request begins | each that was submitted before it and overlaps with it, where one of the two changes something | `a_request_waits_for_the_one_before_it_…` |
-//! | a publication begins | the publication before it | `a_flush_covers_what_was_acknowledged_…` |
-//! | a relocation has its turn: a frontier falls, bits are copied, a bitmap is exchanged | the publication under way | `a_relocation_waits_for_the_publication_…` |
-//! | a publication begins while a relocation has its turn | that turn | `no_publication_begins_within_a_turn_…` |
-//! | what a relocation has written counts for a sync | the write, before the sync begins | `what_a_relocation_writes_counts_when_it_ends_…`, `a_sync_of_a_relocation_covers_…` |
-//! | a source is freed | each request that touched its window, when that was copied: none goes there since | `a_relocation_waits_until_its_window_has_drained_…` |
-//! | a resize that is given up is told so | its operation under way | `a_resize_that_is_given_up_is_told_so_…` |
-//! | the data of a window is looked for and copied | each request that touches the window | `a_relocation_waits_until_its_window_has_drained_…` |
-//! | the end of the device comes nearer | each request past the new end | `a_shrink_waits_for_what_is_under_way_…` |
-//! | a file is copied, to be replaced | each request that has begun, its publication too | `who_keeps_everything_out_waits_for_…` |
-//! | a device is closed | each operation that was given | `a_device_is_not_closed_under_…` |
+//! | a request begins | each that was submitted before it and overlaps with it, where one of the two changes something | `a_request_waits_for_the_one_before_it_that_it_overlaps_with_and_keeps_back_no_other` |
+//! | a publication begins | the publication before it | `a_flush_covers_what_was_acknowledged_before_it_also_when_a_sync_is_under_way` |
+//! | a relocation has its turn | the publication under way | `a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_relocation` |
+//! | a frontier falls | the publication under way | `a_frontier_does_not_fall_while_a_publication_is_under_way` |
+//! | bits of new sectors are written | the publication under way | `a_grow_writes_no_bit_while_a_publication_is_under_way` |
+//! | a bitmap is exchanged | the publication under way | `a_bitmap_is_not_exchanged_while_a_publication_is_under_way` |
+//! | a publication begins while a relocation has its turn | that turn | `no_publication_begins_within_a_turn_and_the_next_one_after_it` |
+//! | what a relocation has written counts for a sync | the write, before the sync begins | `what_a_relocation_writes_counts_when_it_ends_and_belongs_to_the_next_sync`, `a_sync_of_a_relocation_covers_what_had_ended_when_it_began` |
+//! | a turn begins that keeps a window to itself | each request that touches the window | `a_relocation_waits_until_its_window_has_drained_and_for_nothing_else` |
+//! | the data of a window is looked for and copied | each request that touches the window | `a_window_is_not_copied_before_the_requests_that_touch_it_have_ended` |
+//! | a source is freed | each request that touched its window, when that was copied: none goes there since | `a_source_is_not_freed_before_the_requests_that_touched_its_window_have_ended` |
+//! | a resize that is given up is told so | its operation under way | `a_resize_that_is_given_up_is_told_so_once_and_after_its_operation_has_ended` |
+//! | the end of the device comes nearer | each request past the new end | `a_shrink_waits_for_what_is_under_way_past_the_new_end` |
+//! | a turn begins that keeps everything out | each request that has begun, its publication too | `who_keeps_everything_out_waits_for_the_publications_of_what_had_begun` |
+//! | a file is copied, to be replaced | each request that has begun, its publication too | `a_rebuild_copies_nothing_before_what_had_begun_has_ended_and_is_durable` |
+//! | a device is closed | each operation that was given | `a_device_is_not_closed_under_operations_that_have_not_ended` |
 
 mod admission;
 mod alone;
@@ -61,7 +69,8 @@ pub(crate) use admission::Admission;
 pub(crate) use alone::{Alone, SoleTransfer};
 pub(crate) use publication::Durability;
 
-use order::{InOrder, Slot};
+use begun::Slot;
+use order::InOrder;
 use publication::Publication;
 use relocating::Relocating;
 use waiters::{PUBLICATION, RELOCATION};

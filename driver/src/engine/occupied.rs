@@ -6,7 +6,7 @@
 
 use crate::units::SectorRange;
 
-use super::order::Slot;
+use super::begun::Slot;
 
 /// The sectors of requests, by the places of these.
 #[derive(Debug)]

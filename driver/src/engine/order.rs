@@ -10,7 +10,7 @@ use crate::blk::{Operation, Request};
 use crate::units::SectorRange;
 
 use super::Hold;
-use super::begun::Begun;
+use super::begun::{Begun, Slot};
 use super::occupied::Occupied;
 
 /// A request that has not begun.
@@ -19,9 +19,6 @@ struct Waiting {
     request: Request,
     range: SectorRange,
 }
-
-/// The place of a request that has begun.
-pub(super) type Slot = u32;
 
 /// Requests in the order of their submission, and those that have begun.
 #[derive(Debug)]

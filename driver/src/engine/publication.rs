@@ -18,7 +18,7 @@
 use crate::cow::{PageSnapshot, SectorMap};
 use crate::host::{Action, Buffer};
 
-use super::order::Slot;
+use super::begun::Slot;
 use super::placement::Placement;
 use super::statistics::Statistics;
 

@@ -4,7 +4,7 @@ use crate::blk::{HostFailure, Operation as Asked, Status};
 use crate::host::{Action, FileRole, HostError, Operation};
 
 use super::Engine;
-use super::order::Slot;
+use super::begun::Slot;
 use super::publication::{Next, Publication, Published};
 use super::relocating::TurnState;
 use super::waiters::operation_of_publication;

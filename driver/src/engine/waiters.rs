@@ -2,7 +2,7 @@
 
 use crate::host::{Action, FileRole, Operation, Waiter};
 
-use super::order::Slot;
+use super::begun::Slot;
 
 /// Who waits for the operations of publications.
 pub(super) const PUBLICATION: Waiter = Waiter(u64::MAX);

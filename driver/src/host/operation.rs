@@ -201,16 +201,6 @@ impl Action {
         let kind = self.kind();
         kind.is_change() && kind != OperationKind::SyncData
     }
-
-    /// What makes the range read as zeros where the host does not know this action, if there is
-    /// something.
-    pub fn instead(&self) -> Option<Action> {
-        match self {
-            Action::PunchHole(range) => Some(Action::ZeroRange(*range)),
-            Action::ZeroRange(range) => Some(Action::WriteZeros(*range)),
-            _ => None,
-        }
-    }
 }
 
 /// One operation on one file.
@@ -229,6 +219,15 @@ pub struct Operation {
 pub struct Finished {
     /// The operation; after success, what it asked for is in its action.
     pub operation: Operation,
+    /// How it ended.
+    pub result: HostResult<()>,
+}
+
+/// An action that has ended.
+#[derive(Debug)]
+pub struct FinishedAction {
+    /// The action, with its buffer; after success, with what it asked for.
+    pub action: Action,
     /// How it ended.
     pub result: HostResult<()>,
 }
@@ -255,7 +254,11 @@ impl Operation {
 
 impl Action {
     #[inline]
-    fn carry_out<F: HostFile>(&mut self, file: &F, source: Option<&F>) -> HostResult<()> {
+    pub(super) fn carry_out<F: HostFile>(
+        &mut self,
+        file: &F,
+        source: Option<&F>,
+    ) -> HostResult<()> {
         match self {
             Action::Read { at, buffer } => file.read_exact_at(buffer.part_mut(), *at),
             Action::Write { at, buffer } => file.write_all_at(buffer.part(), *at),
@@ -290,19 +293,4 @@ fn write_zeros<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
         at += len;
     }
     Ok(())
-}
-
-/// Makes a range of a file read as zeros: a hole where the host can, zeros otherwise.
-///
-/// # Errors
-/// The host's.
-pub fn clear<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
-    let mut action = Action::PunchHole(range);
-    loop {
-        let result = action.carry_out(file, None);
-        match (result, action.instead()) {
-            (Err(HostError::Unsupported), Some(instead)) => action = instead,
-            (result, _) => return result,
-        }
-    }
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, HostFile, HostNames, HostResult, LockKind};
+use crate::host::{Access, HostFile, HostNames, HostResult, LockKind, OperationKind};
 use crate::name_backing::{NotNamed, name_backing};
 use crate::ordered::{CowImage, Ordered};
 
 use super::expected::{self, ExpectedBacking};
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
-use super::{Held, ImageFormat, Instead, OpenError, OpenOptions, Role, host};
+use super::{Held, ImageFormat, Instead, OpenError, OpenOptions, Role, failed, host};
 
 const HALF_SWITCHED: &str =
     "switching the backing file, which `ubdlab image recover` has to finish now";
@@ -144,12 +144,12 @@ pub(super) fn open_path<N: HostNames>(
 ) -> Result<N::File, OpenError> {
     names
         .open(path, access)
-        .map_err(host(path, "opening the backing file"))
+        .map_err(host(path, OperationKind::Open, "opening the backing file"))
 }
 
 /// Refuses a backing file that begins like an image, and that nobody says is a raw disk.
 pub(super) fn refuse_image<F: HostFile>(path: &Path, file: &F) -> Result<(), OpenError> {
-    let format = ImageFormat::of(file).map_err(host(path, "reading the backing file"))?;
+    let format = ImageFormat::of(file).map_err(failed(path, "reading the backing file"))?;
     match format {
         None => Ok(()),
         Some(format) => Err(OpenError::BackingIsImage {
@@ -166,7 +166,11 @@ fn is_same<N: HostNames>(
     other: &N::File,
 ) -> Result<bool, OpenError> {
     let same = names.is_same_file(one, other);
-    same.map_err(host(path, "examining the backing file"))
+    same.map_err(host(
+        path,
+        OperationKind::Metadata,
+        "examining the backing file",
+    ))
 }
 
 /// What to write into the header so that [`resolve`] finds `backing`, a path as the process
@@ -226,7 +230,7 @@ pub(super) fn not_named(cow: &Path, not_named: NotNamed) -> OpenError {
             path: cow.to_owned(),
             error,
         },
-        NotNamed::Host { error, .. } => host(cow, "switching the backing file")(error),
-        NotNamed::HalfDone { error, .. } => host(cow, HALF_SWITCHED)(error),
+        NotNamed::Host { failed: why, .. } => failed(cow, "switching the backing file")(why),
+        NotNamed::HalfDone { failed: why, .. } => failed(cow, HALF_SWITCHED)(why),
     }
 }

@@ -17,11 +17,11 @@ use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge};
-use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
+use crate::host::{Access, HostError, HostFile, HostNames, LockKind, OperationKind, Replace};
 use crate::units::FileOffset;
 
 use super::held::check_name;
-use super::{Held, OpenError, Role, backing, host};
+use super::{Held, OpenError, Role, backing, failed, host};
 
 /// How a temporary name ends.
 const TEMPORARY_END: &str = ".ubdlab-new";
@@ -151,13 +151,18 @@ pub fn write_start<F: HostFile>(
         error,
     })?;
     let write = || {
-        file.write_all_at(&header.encode(), FileOffset(0))?;
+        let put = |bytes: &[u8], at| {
+            let written = file.write_all_at(bytes, at);
+            written.map_err(OperationKind::Write.failed())
+        };
+        put(&header.encode(), FileOffset(0))?;
         if let Some(extension) = extension {
-            file.write_all_at(&extension.encode(), Extension::OFFSET)?;
+            put(&extension.encode(), Extension::OFFSET)?;
         }
-        file.set_len(geometry.data_end() - FileOffset(0))
+        let lengthened = file.set_len(geometry.data_end() - FileOffset(0));
+        lengthened.map_err(OperationKind::SetLen.failed())
     };
-    write().map_err(host(path, "creating"))?;
+    write().map_err(failed(path, "creating"))?;
     Ok(geometry)
 }
 
@@ -181,22 +186,26 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     // Dropped before the file, and so under its lock.
     let unnamed = Unnamed::new(names, &temporary, &file);
     fill(&file)?;
+    let creating = |kind| host(path, kind, "creating");
     names
         .give_mode(path, &file, sources)
-        .and_then(|()| file.sync_data())
-        .map_err(host(path, "creating"))?;
+        .map_err(creating(OperationKind::GiveMode))?;
+    file.sync_data()
+        .map_err(creating(OperationKind::SyncData))?;
     match names.rename(&temporary, path, Replace::Nothing) {
         Ok(()) => unnamed.has_its_name(),
         // A server that has renamed it may not get the answer through. The name tells. The
         // temporary one may still be there too.
         Err(error) => match names.is_name_of(path, &file) {
             Ok(true) => drop(unnamed),
-            Ok(false) | Err(_) => return Err(host(path, "creating")(error).into()),
+            Ok(false) | Err(_) => return Err(creating(OperationKind::Rename)(error).into()),
         },
     }
-    names
-        .sync_directory_of(path)
-        .map_err(host(path, "syncing the directory"))?;
+    names.sync_directory_of(path).map_err(host(
+        path,
+        OperationKind::SyncDirectory,
+        "syncing the directory",
+    ))?;
     Ok(file)
 }
 
@@ -253,7 +262,7 @@ impl<N: HostNames, F: Borrow<N::File>> Drop for Unnamed<'_, N, F> {
 /// # Errors
 /// The host's, [`OpenError::Locked`] among them.
 pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::File, OpenError> {
-    let creating = || host(temporary, "creating");
+    let creating = || host(temporary, OperationKind::CreateNew, "creating");
     let file = match names.create_new(temporary) {
         Err(HostError::AlreadyExists) => {
             if let Some(left) = open_left_over(names, temporary)? {
@@ -287,7 +296,9 @@ pub fn remove_temporary<N: HostNames>(
     file: &N::File,
 ) -> Result<(), OpenError> {
     lock_under_name(names, temporary, file)?;
-    names.remove(temporary).map_err(host(temporary, "removing"))
+    names
+        .remove(temporary)
+        .map_err(host(temporary, OperationKind::Remove, "removing"))
 }
 
 /// Removes what an interrupted rebuild or creation of `path` has left beside it, durably.
@@ -323,11 +334,13 @@ pub fn remove_left_over<N: HostNames>(
         Err(error) => return Err(error),
     };
     let is_cow = cow.map_or(Ok(false), |cow| names.is_same_file(cow, &left));
-    let removed = match is_cow.map_err(host(path, "examining"))? {
+    let removed = match is_cow.map_err(host(path, OperationKind::Metadata, "examining"))? {
         // A host that gives a new name first and takes the old one away after that.
-        true => names
-            .remove(&temporary)
-            .map_err(host(&temporary, "removing")),
+        true => {
+            names
+                .remove(&temporary)
+                .map_err(host(&temporary, OperationKind::Remove, "removing"))
+        }
         false => remove_temporary(names, &temporary, &left),
     };
     match removed {
@@ -335,9 +348,11 @@ pub fn remove_left_over<N: HostNames>(
         Err(OpenError::Locked { .. } | OpenError::Replaced { .. }) => return Ok(false),
         removed => removed?,
     }
-    names
-        .sync_directory_of(&temporary)
-        .map_err(host(&temporary, "syncing the directory"))?;
+    names.sync_directory_of(&temporary).map_err(host(
+        &temporary,
+        OperationKind::SyncDirectory,
+        "syncing the directory",
+    ))?;
     Ok(true)
 }
 
@@ -347,14 +362,18 @@ fn open_left_over<N: HostNames>(names: &N, temporary: &Path) -> Result<Option<N:
         Err(HostError::Locked) => Err(OpenError::Locked {
             path: temporary.to_owned(),
         }),
-        opened => opened.map(Some).map_err(host(temporary, "opening")),
+        opened => opened
+            .map(Some)
+            .map_err(host(temporary, OperationKind::Open, "opening")),
     }
 }
 
 fn open_if_there<N: HostNames>(names: &N, path: &Path) -> Result<Option<N::File>, OpenError> {
     match names.open(path, Access::ReadWrite) {
         Err(HostError::NotFound) => Ok(None),
-        opened => opened.map(Some).map_err(host(path, "opening")),
+        opened => opened
+            .map(Some)
+            .map_err(host(path, OperationKind::Open, "opening")),
     }
 }
 
@@ -363,6 +382,6 @@ fn open_if_there<N: HostNames>(names: &N, path: &Path) -> Result<Option<N::File>
 fn lock_under_name<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<(), OpenError> {
     names
         .lock(file, LockKind::Exclusive)
-        .map_err(host(path, "locking"))?;
+        .map_err(host(path, OperationKind::Lock, "locking"))?;
     check_name(names, path, file)
 }

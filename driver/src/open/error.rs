@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
-use crate::host::{FileKind, HostError};
+use crate::host::{FileKind, HostError, OperationKind};
 use crate::shown::{shell_path, shown};
 use crate::units::{Bytes, FileOffset};
 use crate::{exact_count, since_1970};
@@ -20,6 +20,8 @@ pub enum OpenError {
     Host {
         /// On which file.
         path: PathBuf,
+        /// What the host was asked for.
+        kind: OperationKind,
         /// Doing what.
         doing: &'static str,
         /// What the host said.

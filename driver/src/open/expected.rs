@@ -11,7 +11,7 @@
 use std::path::Path;
 
 use crate::cow::{BackingChange, Extension, Header, InPlace, LONGEST_SAMPLED_RANGE, OtherBacking};
-use crate::host::{FileKind, HostFile};
+use crate::host::{FileKind, HostFile, OperationKind};
 use crate::units::{Bytes, FileOffset};
 
 use super::{Held, NotInChange, OpenError, host};
@@ -216,10 +216,11 @@ fn other_content<F: HostFile>(
     for place in change.sample.ranges() {
         let content = &mut buffer[..place.range.count.bytes().0 as usize];
         let at = FileOffset(place.range.start.bytes().0);
-        backing
-            .file()
-            .read_exact_at(content, at)
-            .map_err(host(path, "reading the backing file"))?;
+        backing.file().read_exact_at(content, at).map_err(host(
+            path,
+            OperationKind::Read,
+            "reading the backing file",
+        ))?;
         if !place.may_hold(content) {
             return Ok(Some(NotInChange::Content { at }));
         }

@@ -7,10 +7,12 @@
 
 use std::path::Path;
 
-use crate::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Metadata};
+use crate::host::{
+    Access, FileKind, HostError, HostFile, HostNames, LockKind, Metadata, OperationKind,
+};
 use crate::units::Bytes;
 
-use super::{OpenError, host};
+use super::{OpenError, failed, host};
 
 /// What a file is opened as, for the errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl<F: HostFile> Held<F> {
         Held::take_reached(names, path, file, lock, role, |access| {
             names
                 .open(path, access)
-                .map_err(host(path, role.examining()))
+                .map_err(host(path, OperationKind::Open, role.examining()))
         })
     }
 
@@ -79,13 +81,13 @@ impl<F: HostFile> Held<F> {
         role: Role,
         reach: impl FnOnce(Access) -> Result<F, OpenError>,
     ) -> Result<Held<F>, OpenError> {
-        let examining = || host(path, role.examining());
+        let examining = || host(path, OperationKind::Metadata, role.examining());
         let mut metadata = names.metadata(&file).map_err(examining())?;
         check_kind(path, metadata.kind)?;
         if let Some(kind) = lock {
             names
                 .lock(&file, kind)
-                .map_err(host(path, role.locking()))?;
+                .map_err(host(path, OperationKind::Lock, role.locking()))?;
             let is_named = match reach(Access::ReadOnly) {
                 Err(OpenError::Host {
                     error: HostError::NotFound,
@@ -152,7 +154,7 @@ pub(super) fn check_name<N: HostNames>(
     file: &N::File,
 ) -> Result<(), OpenError> {
     let is_named = names.is_name_of(path, file);
-    check_same(path, is_named.map_err(host(path, "examining"))?)
+    check_same(path, is_named.map_err(failed(path, "examining"))?)
 }
 
 fn check_same(path: &Path, is_same: bool) -> Result<(), OpenError> {

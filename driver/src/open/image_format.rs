@@ -3,7 +3,7 @@
 //! begin or end with.
 
 use crate::cow::Header;
-use crate::host::{HostFile, HostResult};
+use crate::host::{FailedOperation, HostFile, OperationKind};
 use crate::units::{FileOffset, SECTOR_SIZE};
 
 /// A format of disks that is more than their content, and so not for a backing file.
@@ -74,17 +74,22 @@ impl ImageFormat {
     ///
     /// # Errors
     /// The host's.
-    pub fn of<F: HostFile>(file: &F) -> HostResult<Option<ImageFormat>> {
+    pub fn of<F: HostFile>(file: &F) -> Result<Option<ImageFormat>, FailedOperation> {
+        let read = |buffer: &mut [u8], at| {
+            let filled = file.read_zero_filled_at(buffer, at);
+            filled.map_err(OperationKind::Read.failed())
+        };
         let mut prefix = [0; PREFIX_LEN];
-        file.read_zero_filled_at(&mut prefix, FileOffset(0))?;
+        read(&mut prefix, FileOffset(0))?;
         if let Some(format) = ImageFormat::of_prefix(&prefix) {
             return Ok(Some(format));
         }
-        let Some(last) = file.len()?.0.checked_sub(SECTOR_SIZE) else {
+        let len = file.len().map_err(OperationKind::Len.failed())?;
+        let Some(last) = len.0.checked_sub(SECTOR_SIZE) else {
             return Ok(None);
         };
         let mut footer = [0; FOOTER_LEN];
-        file.read_zero_filled_at(&mut footer, FileOffset(last))?;
+        read(&mut footer, FileOffset(last))?;
         Ok(ImageFormat::of_footer(&footer))
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cow::{Extension, Geometry, Header, JournalRecord, MAX_SECTORS, MapTooLarge};
-use crate::host::HostFile;
+use crate::host::{HostFile, OperationKind};
 use crate::units::{Bytes, FileOffset, Sector};
 
 use super::error::OpenError;
@@ -74,7 +74,7 @@ fn read_journal<F: HostFile>(
 ) -> Result<JournalRecord, OpenError> {
     let mut slots = [0; JournalRecord::SLOTS_LEN];
     file.read_exact_at(&mut slots, JournalRecord::slots_offset())
-        .map_err(host(path, "reading the journal"))?;
+        .map_err(host(path, OperationKind::Read, "reading the journal"))?;
     let record = JournalRecord::latest(&slots)
         .ok_or_else(|| journal_error(path, "neither journal slot holds a valid record"))?;
     if (record.old_size, record.old_alignment) != (header.size, header.alignment) {

@@ -26,7 +26,9 @@ use crate::cow::{
     SectorMap,
 };
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, HostError, HostFile, HostNames, LockKind};
+use crate::host::{
+    Access, FailedOperation, HostError, HostFile, HostNames, LockKind, OperationKind,
+};
 use crate::name_backing::finish;
 use crate::ordered::{CowImage, DeviceParts, Ordered, Placement};
 use crate::units::FileOffset;
@@ -228,18 +230,28 @@ fn no_layout(path: &Path, header: &Header) -> impl FnOnce(FileTooLarge) -> OpenE
     move |error| OpenError::Layout { path, at, error }
 }
 
-/// For `map_err`: `doing` on `path` failed.
-fn host<'a>(path: &'a Path, doing: &'static str) -> impl Fn(HostError) -> OpenError + 'a {
+/// For `map_err`: an operation of this kind failed, `doing` on `path`.
+fn host<'a>(
+    path: &'a Path,
+    kind: OperationKind,
+    doing: &'static str,
+) -> impl Fn(HostError) -> OpenError + 'a {
     move |error| match error {
         HostError::Locked => OpenError::Locked {
             path: path.to_owned(),
         },
         error => OpenError::Host {
             path: path.to_owned(),
+            kind,
             doing,
             error,
         },
     }
+}
+
+/// For `map_err`: an operation failed, `doing` on `path`.
+fn failed<'a>(path: &'a Path, doing: &'static str) -> impl Fn(FailedOperation) -> OpenError + 'a {
+    move |failed| host(path, failed.kind, doing)(failed.error)
 }
 
 /// A process that was killed leaves in the host's memory what it had not synced. That will be
@@ -247,13 +259,20 @@ fn host<'a>(path: &'a Path, doing: &'static str) -> impl Fn(HostError) -> OpenEr
 /// reflow goes on from the journal's latest record. Likewise the file's name, which a rebuild
 /// may have given it a moment before.
 fn make_durable<N: HostNames>(names: &N, cow: &N::File, path: &Path) -> Result<(), OpenError> {
-    cow.sync_data()
-        .map_err(host(path, "syncing what an earlier run may have left"))?;
+    cow.sync_data().map_err(host(
+        path,
+        OperationKind::SyncData,
+        "syncing what an earlier run may have left",
+    ))?;
     match names.sync_directory_of(path) {
         // Whoever may not read the directory has not renamed the file either: a rebuild
         // opens the directory before it is done.
         Err(HostError::PermissionDenied | HostError::ReadOnlyFileSystem) => Ok(()),
-        synced => synced.map_err(host(path, "syncing the directory")),
+        synced => synced.map_err(host(
+            path,
+            OperationKind::SyncDirectory,
+            "syncing the directory",
+        )),
     }
 }
 
@@ -278,7 +297,7 @@ fn open_cow<N: HostNames>(
             let raw = options.backing_is_raw;
             create(names, path, ChosenBacking { path: backing, raw }, None)?
         }
-        opened => opened.map_err(host(path, "opening"))?,
+        opened => opened.map_err(host(path, OperationKind::Open, "opening"))?,
     };
     Held::take(
         names,

@@ -6,7 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::cow::Header;
-use crate::host::{Access, HostError, HostNames, HostResult, Place, beneath};
+use crate::host::{Access, HostError, HostNames, HostResult, OperationKind, Place, beneath};
 use crate::units::FileOffset;
 
 use super::{OpenError, host};
@@ -141,7 +141,11 @@ impl NamedBacking {
     pub fn open<N: HostNames>(&self, names: &N, access: Access) -> Result<N::File, OpenError> {
         self.reach(|place| place.open(names, access))
             .map_err(|why| self.refused(why))?
-            .map_err(host(&self.path, "opening the backing file"))
+            .map_err(host(
+                &self.path,
+                OperationKind::Open,
+                "opening the backing file",
+            ))
     }
 
     /// That it is not opened, and why.

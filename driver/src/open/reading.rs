@@ -5,19 +5,19 @@ use std::path::Path;
 use crate::cow::{
     Extension, ExtensionState, Geometry, Header, PAGE_BYTES, PagesAtOnce, SectorMap, Version,
 };
-use crate::host::HostFile;
+use crate::host::{HostFile, OperationKind};
 use crate::name_backing::read_start;
 use crate::units::{Bytes, Sector};
 
 use super::error::OpenError;
-use super::host;
+use super::{failed, host};
 
 /// Reads and decodes the header of an open COW file.
 ///
 /// # Errors
 /// [`OpenError::Header`], or the host's error.
 pub fn read_header<F: HostFile>(file: &F, path: &Path) -> Result<Header, OpenError> {
-    let start = read_start(file).map_err(host(path, "reading the header"))?;
+    let start = read_start(file).map_err(failed(path, "reading the header"))?;
     Header::decode(&start).map_err(|error| OpenError::Header {
         path: path.to_owned(),
         error,
@@ -38,7 +38,11 @@ pub fn read_extension<F: HostFile>(
     }
     let mut block = [0; Extension::LEN];
     file.read_zero_filled_at(&mut block, Extension::OFFSET)
-        .map_err(host(path, "reading the extension block"))?;
+        .map_err(host(
+            path,
+            OperationKind::Read,
+            "reading the extension block",
+        ))?;
     Ok(Extension::decode(&block))
 }
 
@@ -54,11 +58,11 @@ pub(super) fn read_map<F: HostFile>(
         error,
     })?;
     let bitmap = geometry.mapped_bitmap();
-    let reading = || host(path, "reading the bitmap");
+    let reading = |kind| host(path, kind, "reading the bitmap");
     let mut buffer = Vec::new();
     let mut loaded_to = 0;
     for run in file.data_runs(bitmap) {
-        let run = run.map_err(reading())?;
+        let run = run.map_err(reading(OperationKind::NextData))?;
         let first = (run.start - bitmap.start).0 / PAGE_BYTES as u64;
         let end = (run.end() - bitmap.start).0.div_ceil(PAGE_BYTES as u64);
         // Two runs may touch the same page.
@@ -68,7 +72,7 @@ pub(super) fn read_map<F: HostFile>(
             let pages = (end - page).min(at_once.count()) * PAGE_BYTES as u64;
             buffer.resize((bitmap.len - at).0.min(pages) as usize, 0);
             file.read_exact_at(&mut buffer, bitmap.start + at)
-                .map_err(reading())?;
+                .map_err(reading(OperationKind::Read))?;
             for bytes in buffer.chunks(PAGE_BYTES) {
                 map.load_page(page as usize, bytes);
                 page += 1;

@@ -74,17 +74,40 @@ impl<F: crate::host::HostFile> Desk<F> {
             .await
     }
 
-    /// Writes the extension block, and remembers it.
+    /// Writes the extension block of the COW file, durably, and remembers it.
+    ///
+    /// # Errors
+    /// The host's, or [`ResizeError::SyncFailed`] if a sync has failed before.
+    pub async fn commit_extension(&self, extension: Extension) -> Result<(), ResizeError> {
+        self.write_extension(extension).await?;
+        self.sync().await
+    }
+
+    /// Writes the extension block of the COW file, and remembers it.
     ///
     /// # Errors
     /// The host's.
-    pub async fn write_extension(&self, extension: Extension) -> Result<(), ResizeError> {
+    async fn write_extension(&self, extension: Extension) -> Result<(), ResizeError> {
         let doing = "writing the extension block of the COW file";
-        let block = extension.encode().to_vec();
-        self.write(FileRole::Cow, doing, Extension::OFFSET, block)
-            .await?;
+        self.put_extension(FileRole::Cow, doing, extension).await?;
         self.follow(move |here| here.set_extension(Some(extension)))
             .await
+    }
+
+    /// Writes the extension block into a file of the device; `doing` says what it is for.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn put_extension(
+        &self,
+        file: FileRole,
+        doing: &'static str,
+        extension: Extension,
+    ) -> Result<(), ResizeError> {
+        let block = extension.encode().to_vec();
+        self.write(file, doing, Extension::OFFSET, block)
+            .await
+            .map(drop)
     }
 
     /// Writes the extension block of the device, which says this of itself, if there is none yet:

@@ -20,7 +20,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::coroutine::Asker;
-use crate::host::{Action, Buffer, FileRole, HostError, HostFile, HostResult};
+use crate::host::{
+    Action, Buffer, FileRole, FinishedAction, HostFile, HostResult, OperationKind,
+    carry_out_or_instead,
+};
 use crate::resize::ResizeError;
 use crate::units::{Bytes, FileOffset, FileRange};
 
@@ -60,15 +63,6 @@ pub(super) enum Answer {
     Finished(FinishedAction),
     Done,
     Abandoned,
-}
-
-/// An operation that has ended.
-#[derive(Debug)]
-pub struct FinishedAction {
-    /// The action, with its buffer; after success, with what it asked for.
-    pub action: Action,
-    /// How it ended.
-    pub result: HostResult<()>,
 }
 
 impl FinishedAction {
@@ -214,10 +208,10 @@ impl<F: HostFile> Desk<F> {
         doing: &'static str,
         action: Action,
     ) -> Result<FinishedAction, ResizeError> {
-        let at = action.range().start;
+        let (kind, at) = (action.kind(), action.range().start);
         let mut ended = self.operate(file, action).await?;
         let result = std::mem::replace(&mut ended.result, Ok(()));
-        result.map_err(ResizeError::host(doing, at))?;
+        result.map_err(ResizeError::host(kind, doing, at))?;
         Ok(ended)
     }
 
@@ -280,7 +274,11 @@ impl<F: HostFile> Desk<F> {
             return Ok(None);
         }
         let found = self.data_from(file, range.start).await?;
-        let found = found.map_err(ResizeError::host(doing, range.start))?;
+        let found = found.map_err(ResizeError::host(
+            OperationKind::NextData,
+            doing,
+            range.start,
+        ))?;
         Ok(found.and_then(|data| data.common(range)))
     }
 
@@ -311,24 +309,20 @@ impl<F: HostFile> Desk<F> {
         let ended = self
             .operate(FileRole::Cow, Action::PunchHole(range))
             .await?;
-        match ended.result {
-            Err(HostError::Unsupported) => self.zero(range).await,
-            result => result.map_err(ResizeError::host(CLEARING, range.start)),
+        match ended.instead() {
+            Some(instead) => self.zero(range, instead).await,
+            None => cleared(ended).map(drop),
         }
     }
 
-    async fn zero(&self, range: FileRange) -> Result<(), ResizeError> {
-        let mut zeroing: fn(FileRange) -> Action = Action::ZeroRange;
-        let mut left = range;
+    /// Zeroes what has data in a range of the COW file as `zeroing` does. What the host turns out
+    /// not to know it is not asked for again.
+    async fn zero(&self, range: FileRange, zeroing: Action) -> Result<(), ResizeError> {
+        let (mut left, mut zeroing) = (range, zeroing);
         while let Some(piece) = self.next_piece_of_data(left).await? {
-            let ended = self.operate(FileRole::Cow, zeroing(piece)).await?;
-            if let (Err(HostError::Unsupported), Action::ZeroRange(_)) =
-                (&ended.result, &ended.action)
-            {
-                zeroing = Action::WriteZeros;
-                continue;
-            }
-            (ended.result).map_err(ResizeError::host(CLEARING, piece.start))?;
+            let operate = async |action| self.operate(FileRole::Cow, action).await;
+            let ended = carry_out_or_instead(zeroing.over(piece), operate).await?;
+            zeroing = cleared(ended)?;
             left = FileRange::between(piece.end()..range.end());
         }
         Ok(())
@@ -432,8 +426,23 @@ impl<F: HostFile> Desk<F> {
             true => "syncing the disk",
             false => "syncing the COW file",
         };
-        Err(ResizeError::host(doing, FileOffset(0))(error))
+        Err(ResizeError::host(
+            OperationKind::SyncData,
+            doing,
+            FileOffset(0),
+        )(error))
     }
+}
+
+/// What has cleared a range of the COW file.
+///
+/// # Errors
+/// The host's.
+fn cleared(ended: FinishedAction) -> Result<Action, ResizeError> {
+    let FinishedAction { action, result } = ended;
+    let (kind, at) = (action.kind(), action.range().start);
+    result.map_err(ResizeError::host(kind, CLEARING, at))?;
+    Ok(action)
 }
 
 const LENGTH: &str = "changing the length of the COW file";

@@ -36,7 +36,7 @@ use crate::units::SectorCount;
 pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
 pub use before::Before;
 pub use commit::NotCommitted;
-pub use desk::{Desk, FinishedAction};
+pub use desk::Desk;
 pub use headroom::Headroom;
 pub use partial_sector::PartialSector;
 pub use procedure::{Procedure, Resize};

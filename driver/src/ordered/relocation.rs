@@ -161,7 +161,7 @@ impl<F: HostFile> Relocation<'_, F> {
         }
         self.device.engine.durability.note_change();
         let named = name_backing(&*self.device.files.cow, path, mtime);
-        let (doing, at, error) = match named {
+        let (doing, at, failed) = match named {
             Ok(()) => {
                 if let Some(image) = &mut self.device.image
                     && let Ok(header) = image.header.with_backing(path, mtime)
@@ -171,10 +171,12 @@ impl<F: HostFile> Relocation<'_, F> {
                 return Ok(());
             }
             Err(NotNamed::Header(error)) => return Err(ResizeError::Refused(error.to_string())),
-            Err(NotNamed::Host { at, error }) => ("writing the header of the COW file", at, error),
-            Err(NotNamed::HalfDone { at, error }) => (HALF_NAMED, at, error),
+            Err(NotNamed::Host { at, failed }) => {
+                ("writing the header of the COW file", at, failed)
+            }
+            Err(NotNamed::HalfDone { at, failed }) => (HALF_NAMED, at, failed),
         };
         self.distrust();
-        Err(ResizeError::host(doing, at)(error))
+        Err(ResizeError::failed(doing, at)(failed))
     }
 }

@@ -8,10 +8,10 @@ use std::pin::Pin;
 
 use crate::coroutine::{Coroutine, Resumed};
 use crate::executor::Executor;
-use crate::host::{Action, FileRole, HostFile};
+use crate::host::{Action, FileRole, FinishedAction, HostFile};
 use crate::resize::{ResizeError, ResizeOutcome, ResizeStep, Resized};
 
-use super::desk::{Answer, Ask, FinishedAction, WaitFor};
+use super::desk::{Answer, Ask, WaitFor};
 use super::procedure::Resize;
 use super::{Desk, Hold, Ordered, Relocation};
 

@@ -216,8 +216,17 @@ impl Bench {
 
     /// The first bit of the bitmap on the disk, and the next seven.
     fn bits_on_disk(&self) -> u8 {
+        self.byte_of_bitmap(0)
+    }
+
+    /// The bits on the disk of the last sectors that a device of 200 has.
+    fn last_bits_on_disk(&self) -> u8 {
+        self.byte_of_bitmap(200 / 8 - 1)
+    }
+
+    fn byte_of_bitmap(&self, byte: usize) -> u8 {
         let bitmap = self.device.image().unwrap().geometry.bitmap_offset;
-        self.host.contents(Path::new("/cow")).unwrap()[bitmap.0 as usize]
+        self.host.contents(Path::new("/cow")).unwrap()[bitmap.0 as usize + byte]
     }
 }
 
@@ -574,6 +583,28 @@ fn a_shrink_waits_for_what_is_under_way_past_the_new_end() {
     assert_eq!(bench.device.capacity(), SectorCount(50));
     bench.finish_all();
     assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+}
+
+#[test]
+fn a_grow_writes_no_bit_while_a_publication_is_under_way() {
+    let mut bench = bench();
+    let grow = Headroom::new(&bench.device, Bytes(200 * 512)).unwrap();
+    bench.device.begin_resize(Box::new(grow));
+    // Everything up to the bits: from here on the longer bitmap is the device's.
+    assert_eq!(bench.device.step_resize(), ResizeStep::Working);
+    bench.write(1, 0, 1, 1);
+    bench.finish(0);
+    bench.flush(2);
+    for expected in ["sync", "write cow 8", "sync"] {
+        assert_eq!(bench.under_way(), [expected]);
+        assert_eq!(bench.device.step_resize(), ResizeStep::Waiting);
+        assert_eq!(bench.last_bits_on_disk(), 0, "of new sectors");
+        bench.finish(0);
+    }
+    assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+    while bench.device.step_resize() == ResizeStep::Working {}
+    assert_eq!(bench.device.capacity(), SectorCount(200));
+    assert_eq!((bench.bits_on_disk(), bench.last_bits_on_disk()), (1, 0xff));
 }
 
 #[test]

@@ -259,7 +259,7 @@ pub(super) fn directory_of(name: &Path) -> &Path {
 /// somebody's disk, and was hardly meant. What cannot be read tells nothing.
 fn refuse_image(target: &Path, name: &Path) -> Result<(), Failure> {
     let file = RealHost.open(name, Access::ReadOnly);
-    let format = file.and_then(|file| ImageFormat::of(&file)).ok().flatten();
+    let format = file.ok().and_then(|file| ImageFormat::of(&file).ok()?);
     match format.filter(|format| format.is_disk()) {
         None => Ok(()),
         Some(format) => {

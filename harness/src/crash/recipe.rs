@@ -5,8 +5,9 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::random::SplitMix64;
+use crate::sim::SurvivalWeights;
 use crate::sim::tree::{AtStake, Tree, TreeChange, TreeSurvivors};
-use crate::sim::{SurvivalWeights, below};
+use crate::streams::below;
 
 use super::points::spread;
 

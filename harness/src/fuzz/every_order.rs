@@ -7,13 +7,13 @@
 //! number.
 
 use crate::sim::{Decisions, Search, SimHost, Survivors};
+use crate::streams::stream;
 
 use super::case::{Case, DriverName, End, Stimulus};
 use super::check::check_image;
 use super::parts::{Part, Unwatched, Watch};
 use super::scratch::Scratch;
 use super::selection::Selection;
-use super::streams::stream;
 use super::truth::Truth;
 use super::violation::Violation;
 use super::world::{Observer, Point, World};

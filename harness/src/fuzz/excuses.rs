@@ -24,12 +24,12 @@
 //! documented. For them, any fault excuses any failure after it.
 
 use driver::blk::{HostFailure, Operation, Status};
-use driver::cow::JournalRecord;
 use driver::host::{HostError, OperationKind};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
 
+use crate::plain_format::JOURNAL_END;
 use crate::sim::{Fault, Injected, InodeNumber, SimHost};
 
 use super::case::{Case, DriverName, Life};
@@ -156,6 +156,7 @@ impl Excuses {
     fn take_consequences(&mut self, injected: &Injected) {
         let in_resize = self.is_in_resize();
         let is_cow = injected.call.inode.is_some() && injected.call.inode == self.cow;
+        let is_of_header_or_journal = injected.call.range.start.0 < JOURNAL_END;
         if error_of(injected.fault).is_none() {
             return;
         }
@@ -165,11 +166,8 @@ impl Excuses {
                 self.takes_no_writes |= in_resize;
             }
             OperationKind::SyncDirectory if in_resize => self.nothing_is_durable = true,
-            OperationKind::Write if is_cow && in_resize => {
-                let end = JournalRecord::slots_offset().0 + JournalRecord::SLOTS_LEN as u64;
-                if injected.call.range.start.0 < end {
-                    (self.nothing_is_durable, self.takes_no_writes) = (true, true);
-                }
+            OperationKind::Write if is_cow && in_resize && is_of_header_or_journal => {
+                (self.nothing_is_durable, self.takes_no_writes) = (true, true);
             }
             _ => {}
         }
@@ -199,9 +197,7 @@ impl Excuses {
             let is_there = |start: FileOffset| at <= start && start <= at + len;
             let mut injected = host.injected_since(submitted).into_iter();
             injected.any(|injected| {
-                let error = error_of(injected.fault);
-                error.as_ref() == Some(&failure.error)
-                    && injected.call.kind == failure.kind
+                gives(&injected, failure.kind, &failure.error)
                     && is_there(injected.call.range.start)
             })
         };
@@ -236,9 +232,9 @@ impl Excuses {
         let faults = self.of_this_resize(host);
         self.anything(host)
             || match error {
-                ResizeError::Host { error, .. } => one_says(&faults, &error.to_string()),
+                ResizeError::Host { kind, error, .. } => one_gives(&faults, *kind, error),
                 ResizeError::SyncFailed => self.nothing_is_durable || !faults.is_empty(),
-                ResizeError::Refused(why) => self.takes_no_writes || one_says(&faults, why),
+                ResizeError::Refused(_) => self.takes_no_writes,
                 ResizeError::Abandoned => false,
             }
     }
@@ -284,6 +280,15 @@ fn one_says(faults: &[Injected], words: &str) -> bool {
     (faults.iter())
         .filter_map(|injected| error_of(injected.fault))
         .any(|error| words.contains(&error.to_string()))
+}
+
+/// Whether one of these faults makes an operation of this kind fail with this error.
+fn one_gives(faults: &[Injected], kind: OperationKind, error: &HostError) -> bool {
+    faults.iter().any(|injected| gives(injected, kind, error))
+}
+
+fn gives(injected: &Injected, kind: OperationKind, error: &HostError) -> bool {
+    injected.call.kind == kind && error_of(injected.fault).as_ref() == Some(error)
 }
 
 /// The error that whoever suffers such a fault is told; none if it can go on.
@@ -345,10 +350,15 @@ mod tests {
         }
     }
 
+    fn syncing_failed() -> ResizeError {
+        let doing = "syncing the COW file";
+        ResizeError::host(OperationKind::SyncData, doing, FileOffset(0))(HostError::Io)
+    }
+
     /// The resize is refused, or ends with an error of its own; then what it puts back is hit.
     #[test]
     fn a_resize_is_undone_unless_another_fault_than_the_one_that_ended_it_hits_it() {
-        let ended = ResizeError::host("syncing the COW file", FileOffset(0))(HostError::Io);
+        let ended = syncing_failed();
         for (error, refused) in [(ResizeError::SyncFailed, true), (ended, false)] {
             let (host, mut excuses) = (host_that_fails(COW), excuses(DriverName::Ordered));
             let punch = FaultRule::nth(COW, OperationKind::PunchHole, 0, Fault::Io);
@@ -391,6 +401,24 @@ mod tests {
             );
             assert_eq!(is_excused, kind == OperationKind::PunchHole, "{kind}");
         }
+    }
+
+    #[test]
+    fn a_resize_fails_with_the_error_of_a_fault_of_its_kind_and_is_not_refused_with_its_words() {
+        let (host, mut excuses) = (host_that_fails(COW), excuses(DriverName::Ordered));
+        excuses.begin(&host, Work::Resize);
+        assert!(!excuses.resize(&host, &syncing_failed()), "no fault yet");
+        sync(&host, COW);
+        for kind in OperationKind::ALL {
+            for error in [HostError::Io, HostError::NoSpace] {
+                let is_of_the_fault = kind == OperationKind::SyncData && error == HostError::Io;
+                let failed = ResizeError::host(kind, "resizing", FileOffset(0))(error);
+                let is_excused = excuses.resize(&host, &failed);
+                assert_eq!(is_excused, is_of_the_fault, "{kind}: {failed}");
+            }
+        }
+        let refused = ResizeError::Refused(syncing_failed().to_string());
+        assert!(!excuses.resize(&host, &refused));
     }
 
     #[test]

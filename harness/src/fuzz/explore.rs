@@ -5,6 +5,7 @@
 use driver::host::OperationKind;
 
 use crate::sim::{SimHost, Survivors, Unsynced};
+use crate::streams::{Stream, below, chance, stream};
 
 use super::case::{Case, DriverName, End, Life, ResizeStrategy, Stimulus};
 use super::check::check_image;
@@ -17,7 +18,6 @@ use super::recorded::Recording;
 use super::scratch::Scratch;
 use super::selection::{SMALL, Selection, WHOLE_PERCENT, draw};
 use super::signature::Phase;
-use super::streams::{Stream, below, chance, stream};
 use super::subject::Subject;
 use super::thrift::Thrift;
 use super::truth::{Truth, is_marked};

@@ -4,9 +4,9 @@
 use driver::host::OperationKind;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
+use crate::streams::{Stream, below, chance, weighted};
 
 use super::case::{ResizeStrategy, Stimulus};
-use super::streams::{Stream, below, chance, weighted};
 
 /// The header's first sector, which commits a resize in place.
 const HEADER: (u64, u64) = (0, 512);

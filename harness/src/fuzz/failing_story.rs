@@ -4,10 +4,10 @@
 use driver::host::OperationKind;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
+use crate::streams::{Stream, below, chance, weighted};
 
 use super::case::{Life, Stimulus};
 use super::paths::COW;
-use super::streams::{Stream, below, chance, weighted};
 
 /// What a story is about.
 #[derive(Clone, Copy)]

@@ -5,6 +5,7 @@
 use driver::host::OperationKind;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
+use crate::streams::{Stream, below, chance, stream, weighted};
 
 use super::case::{
     BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, Patch,
@@ -14,7 +15,6 @@ use super::failing_resize;
 use super::failing_story;
 use super::paths::COW;
 use super::rarities;
-use super::streams::{Stream, below, chance, stream, weighted};
 
 pub use super::subject::Subject;
 

@@ -51,7 +51,6 @@ pub mod selection;
 pub mod shrink;
 pub mod signature;
 pub mod story;
-pub mod streams;
 pub mod subject;
 mod telling;
 pub mod thrift;

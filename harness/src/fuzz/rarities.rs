@@ -3,11 +3,11 @@
 //! userhelper's resizes has any of it.
 
 use crate::sim::Assumptions;
+use crate::streams::{Stream, below, chance, stream, weighted};
 
 use super::case::{
     BackingFile, DriverName, Image, ImageTool, ImageVersion, Life, ResizeStrategy, Stimulus,
 };
-use super::streams::{Stream, below, chance, stream, weighted};
 use super::subject::Subject;
 
 /// What excludes each other in all lives of a case.

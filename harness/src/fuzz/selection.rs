@@ -2,8 +2,7 @@
 //! ([`described`]) is made of the numbers here, and the coverage counts what came of them.
 
 use crate::sim::{SurvivalWeights, Survivors, Tearing, Unsynced};
-
-use super::streams::Stream;
+use crate::streams::Stream;
 
 /// A crash point with at most this many power cuts has all of them looked at, in every case.
 const FEW: u64 = 24;
@@ -153,9 +152,9 @@ mod tests {
     use driver::host::{HostFile, HostNames};
     use driver::units::FileOffset;
 
-    use super::super::streams::stream;
     use super::*;
     use crate::sim::SimHost;
+    use crate::streams::stream;
 
     /// What is at stake after `writes` writes of `sectors` sectors each.
     fn unsynced(writes: u64, sectors: usize) -> Unsynced {

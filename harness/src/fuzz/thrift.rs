@@ -9,7 +9,7 @@
 
 use driver::units::SECTOR_SIZE;
 
-use super::streams::{Stream, below};
+use crate::streams::{Stream, below};
 
 /// What a case may cost, in bytes of devices: some 8,000 images of a device of two hundred sectors.
 const ALLOWANCE: u64 = 1 << 30;
@@ -85,8 +85,8 @@ fn cost(sectors: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::streams::stream;
     use super::*;
+    use crate::streams::stream;
 
     /// How many images are looked at for `points` crash points of `images` images each.
     fn images(points: u64, images: u64, sectors: u64) -> u64 {

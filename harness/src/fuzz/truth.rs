@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use driver::cow::{Header, LONGEST_HEADER};
-use driver::units::FileOffset;
-
+use crate::plain_format::Header;
 use crate::sim::{FileContent, SimHost};
 
 use super::budget::Budget;
@@ -45,10 +43,6 @@ pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
 
 /// Whether the COW file's header says that a reflow is under way.
 pub(super) fn is_marked(host: &SimHost) -> bool {
-    let Some(cow) = host.content(COW) else {
-        return false;
-    };
-    let mut start = [0; LONGEST_HEADER.0 as usize];
-    cow.read_at(&mut start, FileOffset(0));
-    Header::decode(&start).is_ok_and(|header| header.relocating)
+    let header = host.content(COW).map(|cow| Header::read(&cow));
+    header.is_some_and(|header| header.is_ok_and(|header| header.marked))
 }

@@ -4,8 +4,8 @@ use crate::fuzz::build::layout;
 use crate::fuzz::case::{BackingFile, Case, DriverName, End, Image};
 use crate::fuzz::device::Opening;
 use crate::fuzz::generate::{Subject, another_life, generate};
-use crate::fuzz::streams::{below, stream};
 use crate::sim::{Assumptions, Fault};
+use crate::streams::{below, stream};
 
 /// Bytes of a word of the kernel's bitmap.
 const WORD: u64 = 8;

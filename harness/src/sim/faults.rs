@@ -11,10 +11,11 @@ use driver::units::FileRange;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::streams::below;
+
 use super::call::Call;
 use super::names::is_same;
 use super::rule_met::RuleMet;
-use super::sample::below;
 
 /// What an operation suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

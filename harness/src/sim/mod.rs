@@ -70,7 +70,7 @@ pub use mishearing::Mishearing;
 pub use names::NameChange;
 pub use page::PAGE_SIZE;
 pub use rule_met::{Idle, RuleMet};
-pub use sample::{SurvivalWeights, below};
+pub use sample::SurvivalWeights;
 pub use survivors::{
     BadSurvivors, InodeNumber, Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedNames,
     UnsyncedOperation,

@@ -1,18 +1,14 @@
 //! Survivors drawn at random, for cases with too many to enumerate. The caller brings
-//! the generator, and only its 64-bit outputs are used, so that the same seed draws the
-//! same survivors on every machine and with every version of the libraries.
+//! the generator, of which only [`below`] is asked, so that the same seed draws the same survivors
+//! on every machine and with every version of the libraries.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::streams::below;
+
 use super::enumerate::runs;
 use super::survivors::{Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedOperation};
-
-/// A number below `bound`, which must not be 0. The bias of at most `bound` / 2^64 is
-/// of no interest here.
-pub fn below<R: Rng + ?Sized>(rng: &mut R, bound: u64) -> u64 {
-    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
-}
 
 /// How likely the fates of an unsynced operation are, in relation to each other. When
 /// all are 0, everything is lost.

@@ -1,6 +1,7 @@
 //! What the pages name is there: each source file with a folder before its name, and the target of
 //! each link within the repository.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The folders with sources, below that of the repository.
@@ -84,6 +85,34 @@ fn every_file_that_a_page_names_is_there() {
         }
     }
     assert!(named > 20 && linked > 10, "{named} names, {linked} links");
+}
+
+/// The table of what ends before what names the tests that show it.
+#[test]
+fn every_test_that_the_table_of_the_engine_names_is_there() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let engine = read("driver/src/engine/mod.rs");
+    let tests = [
+        "driver/tests/it/in_flight.rs",
+        "userhelper/tests/it/relocation_in_flight.rs",
+    ]
+    .map(read)
+    .concat();
+    let rows = engine
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let (mut named, mut count) = (BTreeSet::new(), 0);
+    for row in rows.skip_while(|row| !row.ends_with("shown by |")).skip(1) {
+        let names: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test shows it: {row}");
+        for name in names {
+            let is_there = tests.contains(&format!("#[test]\nfn {name}() {{"));
+            assert!(is_there, "the engine names {name}, which is no test");
+            assert!(named.insert(name), "{name} is named twice");
+        }
+        count += 1;
+    }
+    assert!(count > 10, "{count} rows");
 }
 
 #[test]

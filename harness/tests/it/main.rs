@@ -29,6 +29,7 @@ mod cli_bench;
 mod cli_fuzz;
 mod cli_help;
 mod cli_interrupt;
+mod cli_io_refused;
 mod cli_models;
 mod cli_modes;
 mod cli_options;

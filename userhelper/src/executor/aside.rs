@@ -5,8 +5,9 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use driver::executor::{Died, Files};
 use driver::host::{Finished, Operation};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -67,6 +68,26 @@ impl Aside {
     /// What has ended, if anything has.
     pub(super) fn ended(&mut self) -> Option<Result<Finished, Died>> {
         let report = self.reports.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(report)
+    }
+
+    /// What ends next, if anything does within this time, or ever. There has to be one under way.
+    pub(super) fn wait(&mut self, longest: Option<Duration>) -> Option<Result<Finished, Died>> {
+        let report = match longest {
+            None => self
+                .reports
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(longest) => self.reports.recv_timeout(longest),
+        };
+        let report = match report {
+            Ok(report) => report,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => Err(Died {
+                what: "the thread beside the ring has ended".into(),
+            }),
+        };
         self.under_way -= 1;
         Some(report)
     }

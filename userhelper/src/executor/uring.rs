@@ -12,13 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::executor::{Died, Executor, Files, Wait};
-use driver::host::{Action, Finished, HostError, HostResult, Operation};
-use driver::units::FileOffset;
+use driver::host::{Action, Finished, HostError, HostResult, Operation, Transfer};
 use io_uring::types::{self, Fd, FsyncFlags};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
-use crate::real_files::{RealFile, host_error};
+use crate::real_files::{RealFile, host_error, is_repeated};
 
 use super::aside::Aside;
 use super::at_once::AtOnce;
@@ -48,8 +47,8 @@ pub struct NoUring(#[from] pub std::io::Error);
 /// An operation whose buffer the kernel may be using.
 struct UnderWay {
     operation: Operation,
-    /// How many bytes are done.
-    done: usize,
+    /// How far a transfer has come that takes as many entries as it needs.
+    transfer: Option<Transfer>,
     file: Arc<RealFile>,
 }
 
@@ -100,7 +99,11 @@ impl Uring {
                 ended.is_none().then(|| ring.submit_and_wait(1))
             })?;
         }
-        Ok(Uring {
+        Ok(Uring::over(ring))
+    }
+
+    fn over(ring: IoUring) -> Uring {
+        Uring {
             ring,
             under_way: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH).rev().collect(),
@@ -110,7 +113,7 @@ impl Uring {
             at_once: AtOnce::default(),
             syncs: 0,
             patience: Patience::new(PATIENCE_MS),
-        })
+        }
     }
 
     fn count(&self) -> usize {
@@ -134,13 +137,14 @@ impl Uring {
         }
     }
 
-    /// Lets the next wait end when the thread beside the ring has ended an operation.
-    fn listen(&mut self) {
+    /// Lets the next wait end when the thread beside the ring has ended an operation. Whether it
+    /// does, or that thread has nothing under way; otherwise the kernel takes no entry now.
+    fn listen(&mut self) -> bool {
         let Some(aside) = &self.aside else {
-            return;
+            return true;
         };
         if self.listens || aside.under_way() == 0 {
-            return;
+            return true;
         }
         let readable = opcode::PollAdd::new(Fd(aside.wakes()), POLL_IN);
         let entry = readable.build().user_data(ASIDE);
@@ -149,11 +153,12 @@ impl Uring {
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
                 self.listens = true;
-                return;
+                return true;
             }
             // The queue is full of what the kernel has not been told of yet.
             let _ = self.ring.submit();
         }
+        false
     }
 
     /// Something that has ended already, and that nobody was given.
@@ -330,7 +335,7 @@ impl UnderWay {
     /// The entry for what is left to do.
     fn entry(&mut self) -> squeue::Entry {
         let fd = Fd(self.file.as_raw_fd());
-        let done = self.done;
+        let done = self.transfer.map_or(0, |transfer| transfer.done());
         match &mut self.operation.action {
             Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
                 let left = &mut buffer.data[buffer.part.clone()][done..];
@@ -352,41 +357,27 @@ impl UnderWay {
 
     /// The kernel has ended an entry with this result: bytes, or an error number below 0.
     fn after(&mut self, result: i32) -> After {
-        let (at, len, reads) = match &self.operation.action {
-            Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
-                (*at, buffer.part.len(), true)
-            }
-            Action::Write { at, buffer } | Action::WriteOnce { at, buffer, .. } => {
-                (*at, buffer.part.len(), false)
-            }
-            _ => (FileOffset(0), 0, false),
-        };
-        if result < 0 {
+        let action = &mut self.operation.action;
+        let Ok(done) = usize::try_from(result) else {
             return match Errno::from_raw_os_error(-result) {
                 // The kernel had nobody to carry it out: no thread could be started for that.
                 Errno::CANCELED => After::NotBegun,
-                // A sync is never repeated: after one that failed, pages may count as clean.
-                Errno::INTR if len > 0 => After::GoesOn,
-                Errno::AGAIN if len > 0 => After::NotBegun,
+                Errno::AGAIN if is_repeated(action.kind()) => After::NotBegun,
+                Errno::INTR if is_repeated(action.kind()) => After::GoesOn,
                 errno => After::Ended(Err(host_error(errno))),
             };
-        }
-        self.done += result as usize;
-        // What is asked for in one call ends with it, however much of it came.
-        if let Action::ReadOnce { count, .. } | Action::WriteOnce { count, .. } =
-            &mut self.operation.action
-        {
-            *count = self.done;
-            return After::Ended(Ok(()));
-        }
-        match result {
-            _ if self.done >= len => After::Ended(Ok(())),
-            0 if reads => After::Ended(Err(HostError::UnexpectedEnd {
-                found: at.0 + self.done as u64,
-                expected: at.0 + len as u64,
-            })),
-            0 => After::Ended(Err(HostError::WroteNothing)),
-            _ => After::GoesOn,
+        };
+        match (&mut self.transfer, action) {
+            (Some(transfer), _) => match transfer.after(done) {
+                Some(ended) => After::Ended(ended),
+                None => After::GoesOn,
+            },
+            // What is asked for in one call ends with it, however much of it came.
+            (None, Action::ReadOnce { count, .. } | Action::WriteOnce { count, .. }) => {
+                *count = done;
+                After::Ended(Ok(()))
+            }
+            (None, _) => After::Ended(Ok(())),
         }
     }
 }
@@ -440,8 +431,8 @@ impl Executor<RealFile> for Uring {
         };
         self.syncs += usize::from(is_sync(&operation.action));
         self.under_way[slot as usize] = Some(UnderWay {
+            transfer: Transfer::of(&operation.action),
             operation,
-            done: 0,
             file: Arc::clone(file),
         });
         self.push(slot);
@@ -468,7 +459,11 @@ impl Executor<RealFile> for Uring {
                 Wait::ForOne => None,
                 Wait::AtMost(longest) => Some(longest),
             };
-            self.listen();
+            if !self.listen() && self.count() == 0 {
+                // Nothing on the ring would ever end this wait.
+                let aside = self.aside.as_mut();
+                return aside.and_then(|aside| aside.wait(longest)).transpose();
+            }
             self.wait_for_one(longest)?;
             if longest.is_some() {
                 self.take();

@@ -31,7 +31,7 @@ mod sample;
 use std::path::Path;
 
 use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, SampledRange, Version};
-use driver::host::{HostError, HostFile, Metadata};
+use driver::host::{HostError, HostFile, Metadata, OperationKind};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
@@ -88,7 +88,7 @@ pub fn begin<H: ImageHost>(
     // What the sample finds has to be what a power cut leaves: an earlier change that was killed
     // may have left more in the host's memory than on the disk.
     host.sync_all(file)
-        .map_err(ResizeError::host(SYNCING, START))?;
+        .map_err(ResizeError::host(OperationKind::SyncData, SYNCING, START))?;
     let metadata = examine(host, file)?;
     let merged = match writes {
         Writes::Dirty => Some(&*device),
@@ -111,14 +111,14 @@ pub fn begin<H: ImageHost>(
         backing_size: metadata.len,
         change: Some(change),
     };
-    write_extension(device, extension)?;
+    commit_extension(device, extension)?;
     let given = later::give(host, device, latest, had, watch);
     if given.is_err()
         && let Some(former) = former
         && later::still_has(host, device, metadata.modified_seconds)
     {
         // Nothing has changed. If that fails too, recovery ends the mark.
-        let _ = write_extension(device, former);
+        let _ = commit_extension(device, former);
     }
     given.map(drop)
 }
@@ -140,7 +140,7 @@ pub fn begin_switch<F: HostFile>(
         in_place,
         other: Some(other),
     };
-    write_extension(
+    commit_extension(
         device,
         Extension {
             change: Some(change),
@@ -249,7 +249,7 @@ pub fn end<H: ImageHost>(
     match host.sync_all(file) {
         // Nothing can be written there, and nothing has been.
         Err(HostError::Unsupported) => {}
-        synced => synced.map_err(ResizeError::host(SYNCING, START))?,
+        synced => synced.map_err(ResizeError::host(OperationKind::SyncData, SYNCING, START))?,
     }
     let metadata = examine(host, file)?;
     check_reach(device, metadata.len)?;
@@ -270,7 +270,7 @@ fn with_time_of<F: HostFile>(
 /// What is known of the backing file of an open device, whose lock on it is held.
 fn examine<H: ImageHost>(host: &H, file: &H::File) -> Result<Metadata, ResizeError> {
     host.metadata(file)
-        .map_err(ResizeError::host(EXAMINING, START))
+        .map_err(ResizeError::host(OperationKind::Metadata, EXAMINING, START))
 }
 
 /// The open backing file of the device.
@@ -328,7 +328,7 @@ fn name<F: HostFile>(device: &mut Ordered<F>, header: Header) -> Result<(), Resi
 /// Ends the mark, if the image has a place for one, with the length of its backing file.
 fn end_mark<F: HostFile>(device: &mut Ordered<F>, backing_size: Bytes) -> Result<(), ResizeError> {
     match image(device)?.extension {
-        Some(_) => write_extension(device, Extension::new(backing_size)),
+        Some(_) => commit_extension(device, Extension::new(backing_size)),
         None => Ok(()),
     }
 }
@@ -341,25 +341,29 @@ fn end_mark<F: HostFile>(device: &mut Ordered<F>, backing_size: Bytes) -> Result
 pub fn extend<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, ResizeError> {
     let size = image(device)?.geometry.size;
     let file = backing(device)?;
-    let len = file.len().map_err(ResizeError::host(EXAMINING, START))?;
+    let len = file.len();
+    let len = len.map_err(ResizeError::host(OperationKind::Len, EXAMINING, START))?;
     if len >= size {
         return Ok(len);
     }
     let end = FileOffset(size.0);
+    let extending = |kind| ResizeError::host(kind, "extending the backing file", end);
     file.set_len(size)
-        .and_then(|()| file.sync_data())
-        .map_err(ResizeError::host("extending the backing file", end))?;
+        .map_err(extending(OperationKind::SetLen))?;
+    file.sync_data()
+        .map_err(extending(OperationKind::SyncData))?;
     Ok(size)
 }
 
-fn write_extension<F: HostFile>(
+/// Writes the extension block, durably.
+///
+/// # Errors
+/// The host's.
+pub(super) fn commit_extension<F: HostFile>(
     device: &mut Ordered<F>,
     extension: Extension,
 ) -> Result<(), ResizeError> {
-    device.relocate(|desk| async move {
-        desk.write_extension(extension).await?;
-        desk.sync().await
-    })
+    device.relocate(|desk| async move { desk.commit_extension(extension).await })
 }
 
 /// What the COW file of the device says about itself.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use driver::host::{HostFile, HostResult};
+use driver::host::{FailedOperation, HostFile};
 use driver::open::ImageFormat;
 use driver::shown;
 
@@ -13,7 +13,7 @@ use super::open::{CowImageFile, Image};
 ///
 /// # Errors
 /// The host's.
-pub fn backing_note<F: HostFile>(path: &Path, file: &F) -> HostResult<Option<String>> {
+pub fn backing_note<F: HostFile>(path: &Path, file: &F) -> Result<Option<String>, FailedOperation> {
     Ok(ImageFormat::of(file)?.map(|format| {
         format!(
             "the backing file {} {}, and is read as a raw disk, by stock UML too",

@@ -338,7 +338,7 @@ impl<H: ImageHost> Check<'_, H> {
             findings.push(Finding::new(Fault::BackingTime, at, text));
         }
         self.refuse_image(named, &file)?;
-        if let Some(text) = backing_note(path, &file).map_err(examining)? {
+        if let Some(text) = backing_note(path, &file).map_err(|failed| examining(failed.error))? {
             findings.push(Finding::new(Fault::BackingIsImage, at, text));
         }
         Ok(())
@@ -355,7 +355,7 @@ impl<H: ImageHost> Check<'_, H> {
             Ok(named) => self.host.is_same_file(&named, file).map_err(&examining)?,
             Err(_) => false,
         };
-        match ImageFormat::of(file).map_err(&examining)? {
+        match ImageFormat::of(file).map_err(|failed| examining(failed.error))? {
             Some(format) if !is_named => Err(OpenError::BackingIsImage {
                 path: path.to_owned(),
                 format,

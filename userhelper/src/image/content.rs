@@ -66,7 +66,7 @@ impl<F: HostFile> Image<F> {
     ) -> HostResult<Piece<'_, F>> {
         match self {
             Image::Raw { file, .. } => data_or_hole(
-                FileRole::Cow,
+                FileRole::RawDisk,
                 file.file(),
                 FileRange::between(from..until),
                 from,

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use driver::cow::{Extension, Geometry, Header, SectorMap, Version};
-use driver::host::HostFile;
+use driver::host::{FileRole, HostFile};
 use driver::open::{ChosenBacking, NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
@@ -60,7 +60,7 @@ pub fn to_raw<H: ImageHost>(
 }
 
 /// The files alone: what they keep from others, a file made from them does too.
-fn files_of<'a, F>(sources: &[(&'static str, &'a Path, &'a F)]) -> Vec<&'a F> {
+fn files_of<'a, F>(sources: &[(FileRole, &'a Path, &'a F)]) -> Vec<&'a F> {
     sources.iter().map(|&(_, _, file)| file).collect()
 }
 
@@ -133,7 +133,7 @@ pub fn to_cow<'a, H: ImageHost>(
     // Nothing is copied from the backing file.
     let copied_from = image.sources();
     let mut sources = copied_from.clone();
-    sources.push(("backing file", backing_path, backing.held.file()));
+    sources.push((FileRole::Backing, backing_path, backing.held.file()));
     check_output(host, output, &sources)?;
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;

@@ -2,7 +2,7 @@
 //! place of the same file, nothing is read: two COW files over one backing file are compared at
 //! the cost of what is in them.
 
-use driver::host::{FileIdentity, HostFile};
+use driver::host::{FileIdentity, FileRole, HostFile};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::image_host::ImageHost;
@@ -23,8 +23,8 @@ const BLOCK: u64 = 8;
 pub(super) struct Differences<'a, F> {
     a: &'a Image<F>,
     b: &'a Image<F>,
-    /// Which files the two are read from.
-    files: Vec<(&'a F, FileIdentity)>,
+    /// Which files each of the two is read from.
+    files: [Vec<(FileRole, FileIdentity)>; 2],
     at: Sector,
     end: Sector,
     buffers: [Vec<u8>; 2],
@@ -40,12 +40,7 @@ impl<'a, F: HostFile> Differences<'a, F> {
         a: &'a Image<F>,
         b: &'a Image<F>,
     ) -> Result<Differences<'a, F>, ImageError> {
-        let mut files = Vec::new();
-        for (_, path, file) in a.sources().into_iter().chain(b.sources()) {
-            let metadata = host.metadata(file);
-            let metadata = metadata.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
-            files.push((file, metadata.identity));
-        }
+        let files = [files_of(host, a)?, files_of(host, b)?];
         let sectors = a.size().whole_sectors().min(b.size().whole_sectors());
         Ok(Differences {
             a,
@@ -122,19 +117,13 @@ impl<'a, F: HostFile> Differences<'a, F> {
     fn is_same_place(&self, a: &Piece<'_, F>, b: &Piece<'_, F>) -> bool {
         match (&a.source, &b.source) {
             (Source::Zeros, Source::Zeros) => true,
-            (Source::File(_, a, at), Source::File(_, b, bt)) => {
-                at == bt && self.identity(a).is_some() && self.identity(a) == self.identity(b)
+            (Source::File(a, _, at), Source::File(b, _, bt)) => {
+                let [of_a, of_b] = &self.files;
+                let (a, b) = (identity(of_a, *a), identity(of_b, *b));
+                at == bt && a.is_some() && a == b
             }
             _ => false,
         }
-    }
-
-    fn identity(&self, file: &F) -> Option<FileIdentity> {
-        let known = self
-            .files
-            .iter()
-            .find(|(known, _)| std::ptr::eq(*known, file));
-        known.map(|(_, identity)| *identity)
     }
 
     fn next_in_buffers(&mut self) -> Option<SectorRange> {
@@ -155,4 +144,23 @@ impl<'a, F: HostFile> Differences<'a, F> {
         let count = SectorCount((end - first) as u64);
         Some(SectorRange::new(start + SectorCount(first as u64), count))
     }
+}
+
+/// Which files a disk is read from, each by what it is for it.
+fn files_of<H: ImageHost>(
+    host: &H,
+    image: &Image<H::File>,
+) -> Result<Vec<(FileRole, FileIdentity)>, ImageError> {
+    let sources = image.sources().into_iter();
+    let files = sources.map(|(role, path, file)| {
+        let metadata = host.metadata(file);
+        let metadata = metadata.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
+        Ok((role, metadata.identity))
+    });
+    files.collect()
+}
+
+fn identity(files: &[(FileRole, FileIdentity)], wanted: FileRole) -> Option<FileIdentity> {
+    let found = files.iter().find(|(role, _)| *role == wanted);
+    found.map(|(_, identity)| *identity)
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::HeaderError;
-use driver::host::HostError;
+use driver::host::{FileRole, HostError};
 use driver::open::{ImageFormat, OpenError};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
@@ -117,7 +117,7 @@ pub enum ImageError {
         /// The output.
         path: PathBuf,
         /// What the file is.
-        role: &'static str,
+        role: FileRole,
         /// Its other name.
         source_path: PathBuf,
     },

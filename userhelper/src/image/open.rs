@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
+use driver::host::{Access, FileIdentity, FileRole, HostError, HostFile, LockKind, OperationKind};
 use driver::open::{
     ChosenBacking, Held, ImageFormat, OpenError, OpenOptions, Opened, Role, backing_path, open,
 };
@@ -163,13 +163,13 @@ impl<F: HostFile> Image<F> {
     }
 
     /// The files that it is read from, and what each is.
-    pub(super) fn sources(&self) -> Vec<(&'static str, &Path, &F)> {
+    pub(super) fn sources(&self) -> Vec<(FileRole, &Path, &F)> {
         match self {
-            Image::Raw { path, file, .. } => vec![("disk", path, file.file())],
+            Image::Raw { path, file, .. } => vec![(FileRole::RawDisk, path, file.file())],
             Image::Cow(cow) => {
-                let mut sources = vec![("COW file", &*cow.path, cow.device.cow())];
+                let mut sources = vec![(FileRole::Cow, &*cow.path, cow.device.cow())];
                 if let Some(backing) = cow.device.backing() {
-                    sources.push(("backing file", &*cow.backing_path, backing));
+                    sources.push((FileRole::Backing, &*cow.backing_path, backing));
                 }
                 sources
             }
@@ -220,7 +220,7 @@ pub fn open_image<'a, H: ImageHost>(
         Format::Guess => {
             let at = FileOffset(0);
             let found = ImageFormat::of(file.file());
-            found.map_err(ImageError::host(path, "reading", at))?
+            found.map_err(|failed| ImageError::host(path, "reading", at)(failed.error))?
         }
         Format::Raw | Format::Cow => None,
     };
@@ -403,6 +403,7 @@ pub(super) fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::Fi
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
             path: path.to_owned(),
+            kind: OperationKind::Open,
             doing: "opening",
             error,
         })?;
@@ -440,7 +441,7 @@ pub(super) fn make_durable<H: ImageHost>(
 pub(super) fn check_output<H: ImageHost>(
     host: &H,
     output: &Path,
-    sources: &[(&'static str, &Path, &H::File)],
+    sources: &[(FileRole, &Path, &H::File)],
 ) -> Result<(), ImageError> {
     let at = FileOffset(0);
     let examining = |path| ImageError::host(path, "examining", at);
@@ -455,7 +456,7 @@ pub(super) fn check_output<H: ImageHost>(
         if is(host.metadata(file).map_err(examining(path))?.identity) {
             return Err(ImageError::OntoSource {
                 path: output.to_owned(),
-                role,
+                role: *role,
                 source_path: path.to_path_buf(),
             });
         }

@@ -1,7 +1,7 @@
 //! What a plan needs of the host: the space that moved data takes, and whether it is free.
 
 use driver::cow::Geometry;
-use driver::host::HostFile;
+use driver::host::{HostFile, OperationKind};
 use driver::units::{Bytes, FileRange, Sector, SectorCount, SectorRange};
 
 use super::choice::Planner;
@@ -42,6 +42,7 @@ impl<F: HostFile> Planner<'_, F> {
         let mut is_cut_short = false;
         'pieces: for (piece, data) in self.device.cow().data_runs(area).enumerate() {
             let data = data.map_err(|error| NotExamined {
+                kind: OperationKind::NextData,
                 doing: "examining the COW file",
                 at: area.start,
                 error,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use driver::host::{HostError, HostResult};
+use driver::host::{HostError, HostResult, OperationKind};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
@@ -74,7 +74,29 @@ pub(super) fn from_std(error: io::Error) -> HostError {
     host_error(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// Runs a system call again as long as a signal interrupts it.
+/// Whether a call for an operation of this kind is made again that the system has not carried out:
+/// because a signal came, for example. A sync is never repeated: after one that failed, pages may
+/// count as clean, and the next one would succeed without having written them.
+#[inline]
+pub(crate) fn is_repeated(kind: OperationKind) -> bool {
+    !matches!(kind, OperationKind::SyncData | OperationKind::SyncDirectory)
+}
+
+/// Makes the system call for an operation of this kind. One that [is repeated](is_repeated) is made
+/// again as long as a signal interrupts it.
+#[inline]
+pub(super) fn called<T>(
+    kind: OperationKind,
+    mut call: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    match is_repeated(kind) {
+        true => rustix::io::retry_on_intr(call),
+        false => call(),
+    }
+}
+
+/// Makes a system call that changes and reads no content, and again as long as a signal interrupts
+/// it.
 #[inline]
 pub(super) fn retried<T>(call: impl FnMut() -> Result<T, Errno>) -> HostResult<T> {
     rustix::io::retry_on_intr(call).map_err(host_error)
@@ -92,6 +114,25 @@ mod tests {
             (Errno::PERM, "permission denied"),
         ] {
             assert_eq!(host_error(errno).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_a_signal_interrupts_is_done_again_but_for_a_sync() {
+        for kind in OperationKind::ALL {
+            let mut calls = 0;
+            let ended = called(kind, || {
+                calls += 1;
+                match calls {
+                    1 | 2 => Err(Errno::INTR),
+                    _ => Ok(calls),
+                }
+            });
+            let expected = match kind {
+                OperationKind::SyncData | OperationKind::SyncDirectory => Err(Errno::INTR),
+                _ => Ok(3),
+            };
+            assert_eq!(ended, expected, "{kind}");
         }
     }
 }

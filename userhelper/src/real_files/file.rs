@@ -7,12 +7,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use driver::host::{Access, FileKind, HostError, HostFile, HostResult, LockKind};
+use driver::host::{Access, FileKind, HostError, HostFile, HostResult, LockKind, OperationKind};
 use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::errors::{from_std, host_error, retried};
+use super::errors::{called, from_std, host_error, retried};
 use super::lock;
 use super::metadata::kind_of;
 
@@ -91,7 +91,12 @@ impl RealFile {
         Ok(())
     }
 
-    fn change_allocation(&self, flags: FallocateFlags, range: FileRange) -> HostResult<()> {
+    fn change_allocation(
+        &self,
+        kind: OperationKind,
+        flags: FallocateFlags,
+        range: FileRange,
+    ) -> HostResult<()> {
         self.writable()?;
         check_end(range.start, range.len.0)?;
         if range.len == Bytes(0) {
@@ -99,7 +104,7 @@ impl RealFile {
         }
         let (start, len) = (range.start.0, range.len.0);
         let call = || rustix::fs::fallocate(&self.file, flags, start, len);
-        match rustix::io::retry_on_intr(call) {
+        match called(kind, call) {
             // Not a file with an allocation; or a border that is not one of the device's blocks,
             // or lies past its end.
             Err(Errno::NODEV) => Err(HostError::Unsupported),
@@ -129,19 +134,20 @@ impl HostFile for RealFile {
     #[inline]
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
         self.may_read(at, Bytes(buffer.len() as u64))?;
-        retried(|| rustix::io::pread(&self.file, &mut *buffer, at.0))
+        let call = || rustix::io::pread(&self.file, &mut *buffer, at.0);
+        called(OperationKind::Read, call).map_err(host_error)
     }
 
     #[inline]
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
         self.may_write(at, Bytes(data.len() as u64))?;
-        retried(|| rustix::io::pwrite(&self.file, data, at.0))
+        let call = || rustix::io::pwrite(&self.file, data, at.0);
+        called(OperationKind::Write, call).map_err(host_error)
     }
 
-    /// Not repeated when it fails: after a failed sync the pages may count as clean,
-    /// and the next one would succeed without having written them.
     fn sync_data(&self) -> HostResult<()> {
-        rustix::fs::fdatasync(&self.file).map_err(host_error)
+        let call = || rustix::fs::fdatasync(&self.file);
+        called(OperationKind::SyncData, call).map_err(host_error)
     }
 
     fn len(&self) -> HostResult<Bytes> {
@@ -157,7 +163,8 @@ impl HostFile for RealFile {
     fn set_len(&self, len: Bytes) -> HostResult<()> {
         self.writable()?;
         check_end(FileOffset(0), len.0)?;
-        match rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, len.0)) {
+        let call = || rustix::fs::ftruncate(&self.file, len.0);
+        match called(OperationKind::SetLen, call) {
             // A device is as long as it is.
             Err(Errno::INVAL) if self.kind != FileKind::Regular => Err(HostError::Unsupported),
             done => done.map_err(host_error),
@@ -166,11 +173,11 @@ impl HostFile for RealFile {
 
     fn punch_hole(&self, range: FileRange) -> HostResult<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        self.change_allocation(flags, range)
+        self.change_allocation(OperationKind::PunchHole, flags, range)
     }
 
     fn zero_range(&self, range: FileRange) -> HostResult<()> {
-        self.change_allocation(FallocateFlags::ZERO_RANGE, range)
+        self.change_allocation(OperationKind::ZeroRange, FallocateFlags::ZERO_RANGE, range)
     }
 
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {

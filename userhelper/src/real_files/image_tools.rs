@@ -7,13 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use driver::host::{Access, FileKind, HostError, HostNames, HostResult, Metadata, Place};
+use driver::host::{
+    Access, FileKind, HostError, HostNames, HostResult, Metadata, OperationKind, Place,
+};
 use driver::units::{Bytes, FileOffset};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::directory::directory_of;
-use super::errors::{from_std, host_error, retried};
+use super::errors::{called, from_std, host_error, retried};
 use super::file::{RealFile, check_end};
 use super::metadata::known;
 use super::{RealHost, beneath, modes};
@@ -56,7 +58,7 @@ impl ImageHost for RealHost {
     }
 
     fn sync_all(&self, file: &RealFile) -> HostResult<()> {
-        match rustix::fs::fsync(&file.file) {
+        match called(OperationKind::SyncData, || rustix::fs::fsync(&file.file)) {
             // What file systems say that are only ever read (ISO 9660, SquashFS).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),

@@ -4,14 +4,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use driver::host::{
-    Access, FileIdentity, HostError, HostFile, HostNames, HostResult, LockKind, Metadata, Replace,
+    Access, FileIdentity, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
+    OperationKind, Replace,
 };
 use driver::open::is_temporary_name;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::directory::directory_of;
-use super::errors::{from_std, host_error, names_are_fixed, of_change, of_name_change, retried};
+use super::errors::{
+    called, from_std, host_error, names_are_fixed, of_change, of_name_change, retried,
+};
 use super::file::{RealFile, open, open_flags};
 use super::metadata::identity_of;
 use super::{RealHost, attributes, beneath, lock, modes};
@@ -131,7 +134,9 @@ impl HostNames for RealHost {
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = retried(|| rustix::fs::open(directory_of(path), flags, Mode::empty()))?;
-        match rustix::fs::fsync(&directory) {
+        match called(OperationKind::SyncDirectory, || {
+            rustix::fs::fsync(&directory)
+        }) {
             // What file systems that do not sync directories say (some of FUSE, SMB).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),

@@ -19,5 +19,6 @@ mod planner;
 mod private_files;
 mod real_files;
 mod reflow_windows;
+mod relocation_in_flight;
 mod replaced_meanwhile;
 mod temporary_files;

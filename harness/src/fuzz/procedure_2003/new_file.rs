@@ -5,17 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{FileRole, HostFile, HostNames, Replace};
+use driver::host::{FileRole, HostFile, HostNames, OperationKind, Replace};
 use driver::open::{create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, Sector};
-use userhelper::rebuild::SYNCING;
+use userhelper::rebuild::{SYNCING, not_made};
 
 use crate::fuzz::paths::COW;
 use crate::sim::{SimFile, SimHost};
 
 use super::{Model, ResizeDefect, bitmap, end_early, image, read, resize_map};
+
+const WRITING: &str = "writing the new COW file";
 
 /// A copy under way.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl NewFile {
             Stage::Sync => {
                 if !self.model.has(ResizeDefect::NoSyncBeforeRename) {
                     let synced = self.file()?.sync_data();
-                    synced.map_err(ResizeError::host(SYNCING, at))?;
+                    synced.map_err(ResizeError::host(OperationKind::SyncData, SYNCING, at))?;
                 }
                 self.stage = match early {
                     true => Stage::Replace,
@@ -91,11 +93,19 @@ impl NewFile {
                 let temporary = temporary_name(Path::new(COW));
                 self.host
                     .rename(&temporary, Path::new(COW), Replace::Existing)
-                    .map_err(ResizeError::host("renaming the new COW file", at))?;
+                    .map_err(ResizeError::host(
+                        OperationKind::Rename,
+                        "renaming the new COW file",
+                        at,
+                    ))?;
                 if !self.model.has(ResizeDefect::NoDirectorySync) {
                     self.host
                         .sync_directory_of(Path::new(COW))
-                        .map_err(ResizeError::host("syncing the directory", at))?;
+                        .map_err(ResizeError::host(
+                            OperationKind::SyncDirectory,
+                            "syncing the directory",
+                            at,
+                        ))?;
                 }
                 if !early {
                     // In the same step: nothing may be written to the old file any more.
@@ -109,7 +119,6 @@ impl NewFile {
     }
 
     async fn create(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
-        let refused = |error: String| ResizeError::Refused(error);
         desk.check_syncs().await?;
         let old = image(desk).await?;
         self.old_size = old.geometry.size;
@@ -119,10 +128,10 @@ impl NewFile {
             self.new.size,
             self.new.alignment,
         )
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| ResizeError::Refused(error.to_string()))?;
         let extension = old.extension.unwrap_or(Extension::new(old.header.size));
-        let file = create_temporary(&self.host, &temporary_name(Path::new(COW)))
-            .map_err(|error| refused(error.to_string()))?;
+        let temporary = temporary_name(Path::new(COW));
+        let file = create_temporary(&self.host, &temporary).map_err(not_made)?;
         let image = CowImage {
             header: header.clone(),
             extension: Some(extension),
@@ -136,7 +145,8 @@ impl NewFile {
         self.made = Some((Arc::clone(&file), image));
         desk.look(move |here| here.set_new_file(Some(file))).await?;
         write(desk, header.encode(), FileOffset(0)).await?;
-        write(desk, extension.encode().to_vec(), Extension::OFFSET).await?;
+        desk.put_extension(FileRole::New, WRITING, extension)
+            .await?;
         desk.set_new_len("lengthening the new COW file", self.new.data_end())
             .await
     }
@@ -201,8 +211,7 @@ impl NewFile {
 }
 
 async fn write(desk: &Desk<SimFile>, data: Vec<u8>, at: FileOffset) -> Result<(), ResizeError> {
-    let doing = "writing the new COW file";
-    desk.write(FileRole::New, doing, at, data).await.map(drop)
+    desk.write(FileRole::New, WRITING, at, data).await.map(drop)
 }
 
 impl Resize<SimFile> for NewFile {

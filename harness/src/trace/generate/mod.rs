@@ -9,10 +9,8 @@ mod places;
 mod zipf;
 
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount};
-use rand_chacha::ChaCha8Rng;
 
-use crate::fuzz::streams::{stream, weighted};
-use crate::sim::below;
+use crate::streams::{Stream, below, stream, weighted};
 
 use super::{
     Description, Nanoseconds, Notes, Record, TraceError, TraceOperation, TraceSource, Units,
@@ -247,10 +245,10 @@ pub struct Generator {
     description: Description,
     notes: Notes,
     /// A stream for each decision, so that changing one leaves the others.
-    mix: ChaCha8Rng,
-    size: ChaCha8Rng,
-    timing: ChaCha8Rng,
-    flags: ChaCha8Rng,
+    mix: Stream,
+    size: Stream,
+    timing: Stream,
+    flags: Stream,
     places: Places,
     made: u64,
     time: Nanoseconds,

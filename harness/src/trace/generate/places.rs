@@ -1,10 +1,8 @@
 //! Where generated requests go.
 
 use driver::units::{Sector, SectorCount};
-use rand_chacha::ChaCha8Rng;
 
-use crate::fuzz::streams::{chance, stream};
-use crate::sim::below;
+use crate::streams::{Stream, below, chance, stream};
 
 use super::super::TraceOperation;
 use super::Access;
@@ -13,7 +11,7 @@ use super::zipf::Zipf;
 /// Chooses the places of requests.
 #[derive(Debug)]
 pub(super) struct Places {
-    rng: ChaCha8Rng,
+    rng: Stream,
     device: SectorCount,
     choice: Choice,
     sequential_percent: u64,

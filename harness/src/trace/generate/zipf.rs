@@ -3,9 +3,7 @@
 //! The n-th region weighs 1 / n^theta. The power is taken with square roots, multiplications
 //! and a division only: IEEE 754 fixes those to the last bit, which it does not for `powf`.
 
-use rand_chacha::ChaCha8Rng;
-
-use crate::sim::below;
+use crate::streams::{Stream, below};
 
 /// The most regions: their cumulated weights take half a megabyte.
 const MAX_REGIONS: u64 = 65_536;
@@ -42,7 +40,7 @@ fn power(n: u64, theta_64ths: u32) -> f64 {
 
 impl Zipf {
     /// Over a device of `device` sectors, its regions in the order that `rng` shuffles them to.
-    pub(super) fn new(rng: &mut ChaCha8Rng, device: u64, theta_64ths: u32) -> Zipf {
+    pub(super) fn new(rng: &mut Stream, device: u64, theta_64ths: u32) -> Zipf {
         let count = device.min(MAX_REGIONS);
         let mut sum = 0;
         let weights = (1..=count).map(|rank| {
@@ -63,7 +61,7 @@ impl Zipf {
     }
 
     /// A sector, by the law.
-    pub(super) fn sector(&self, rng: &mut ChaCha8Rng) -> u64 {
+    pub(super) fn sector(&self, rng: &mut Stream) -> u64 {
         let total = self.cumulated.last().copied().unwrap_or(1);
         let at = below(rng, total);
         let rank = self.cumulated.partition_point(|sum| *sum <= at);
@@ -78,7 +76,7 @@ impl Zipf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuzz::streams::stream;
+    use crate::streams::stream;
 
     #[test]
     fn powers_are_right() {

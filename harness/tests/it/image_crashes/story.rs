@@ -6,7 +6,8 @@ use std::path::Path;
 
 use driver::open::{OpenError, temporary_name};
 use driver::units::Bytes;
-use harness::sim::{SimHost, SurvivalWeights, below};
+use harness::sim::{SimHost, SurvivalWeights};
+use harness::streams::below;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::image::ImageError;

@@ -10,9 +10,8 @@ use driver::host::OperationKind;
 use driver::ordered::{Resize, Step};
 use driver::resize::{ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::SectorCount;
-use harness::sim::{
-    Fault, FaultPlan, FileContent, SimFile, SimHost, SurvivalWeights, Tearing, below,
-};
+use harness::sim::{Fault, FaultPlan, FileContent, SimFile, SimHost, SurvivalWeights, Tearing};
+use harness::streams::below;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::planner::{Shrink, Wish};

@@ -1,7 +1,7 @@
 //! The ring, asked for what it does at once and for what it does not.
 
 use driver::host::{Access, Buffer, FileRole, HostNames, OperationKind, Waiter};
-use driver::units::Bytes;
+use driver::units::{Bytes, FileOffset};
 
 use super::*;
 use crate::real_files::RealHost;
@@ -11,12 +11,12 @@ fn under_way(action: Action) -> UnderWay {
         .open("/dev/zero".as_ref(), Access::ReadOnly)
         .unwrap();
     UnderWay {
+        transfer: Transfer::of(&action),
         operation: Operation {
             waiter: Waiter(0),
             file: FileRole::Cow,
             action,
         },
-        done: 0,
         file: Arc::new(file),
     }
 }
@@ -236,6 +236,72 @@ fn what_is_not_for_the_ring_is_carried_out_beside_it() {
         ];
         assert_eq!(ended, expected);
         assert_eq!(uring.room(), room);
+    }
+}
+
+/// A ring whose queue has one entry, and a file of `pages` pages; `None` where there is no ring.
+fn of_one_entry(
+    builder: &mut io_uring::Builder,
+    pages: usize,
+) -> Option<(Uring, Files<RealFile>, tempfile::TempDir)> {
+    let Ok(ring) = builder.setup_cqsize(2 * DEPTH).build(1) else {
+        eprintln!("skipped: there is no ring here");
+        return None;
+    };
+    let (_, files, directory) = at_once_over(pages)?;
+    Some((Uring::over(ring), files, directory))
+}
+
+#[test]
+fn a_queue_that_is_full_is_given_to_the_kernel_and_filled_again() {
+    let Some((mut uring, files, _directory)) = of_one_entry(&mut IoUring::builder(), 4) else {
+        return;
+    };
+    let look = Action::NextData {
+        from: FileOffset(0),
+        found: None,
+    };
+    uring.begin(under_way(look).operation, &files);
+    for page in 0..4 {
+        let at = FileOffset(page * 4096);
+        let read = Action::Read {
+            at,
+            buffer: Buffer::whole(vec![0; 4096]),
+        };
+        uring.begin(under_way(read).operation, &files);
+        assert!(uring.ring.submission().is_full());
+    }
+    assert_eq!((uring.count(), uring.count_aside()), (4, 1));
+    assert!(uring.listen());
+    let mut reads = 0;
+    while uring.under_way() > 0 {
+        let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
+        assert_eq!(ended.result, Ok(()));
+        if let Action::Read { buffer, .. } = ended.operation.action {
+            assert!(buffer.data == [9; 4096]);
+            reads += 1;
+        }
+    }
+    assert_eq!(reads, 4);
+}
+
+/// A ring that is not enabled takes nothing: what fills its queue stays there.
+#[test]
+fn a_ring_that_takes_nothing_keeps_nobody_from_what_is_carried_out_beside_it() {
+    let mut disabled = IoUring::builder();
+    disabled.setup_r_disabled();
+    let Some((mut uring, files, _directory)) = of_one_entry(&mut disabled, 1) else {
+        return;
+    };
+    for wait in [Wait::ForOne, Wait::AtMost(Duration::from_secs(600))] {
+        uring.begin(under_way(Action::SetLen(Bytes(4096))).operation, &files);
+        uring.listen();
+        // As if that entry had ended, and another had its place.
+        uring.listens = false;
+        assert!(!uring.listen());
+        let ended = uring.finished(wait).unwrap().unwrap();
+        assert_eq!(ended.result, Ok(()));
+        assert_eq!(uring.under_way(), 0);
     }
 }
 

@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use driver::host::{HostError, HostFile, Metadata};
+use driver::host::{HostError, HostFile, Metadata, OperationKind};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
 use driver::since_1970;
@@ -103,7 +103,8 @@ pub(super) fn check<H: ImageHost>(
 ) -> Result<(), ResizeError> {
     let last = after(host, latest(host, device)?).saturating_add(1);
     let holds = host.holds_time(path, last);
-    match holds.map_err(ResizeError::host(EXAMINING, FileOffset(0)))? {
+    let at = FileOffset(0);
+    match holds.map_err(ResizeError::host(OperationKind::SetModified, EXAMINING, at))? {
         true => Ok(()),
         false => Err(no_later(examine(host, backing(device)?)?.modified_seconds)),
     }
@@ -143,12 +144,13 @@ pub(super) fn give<H: ImageHost>(
         wait(host, device, seconds, LONGEST_WAIT_OF_STRANGER, watch)?;
         given = host.set_modified(file, seconds);
     }
-    given
-        .and_then(|()| host.sync_all(file))
-        .map_err(ResizeError::host(
-            "giving the backing file a later time",
-            FileOffset(0),
-        ))?;
+    let giving = |kind| {
+        let doing = "giving the backing file a later time";
+        ResizeError::host(kind, doing, FileOffset(0))
+    };
+    given.map_err(giving(OperationKind::SetModified))?;
+    host.sync_all(file)
+        .map_err(giving(OperationKind::SyncData))?;
     let metadata = examine(host, file)?;
     match metadata.modified_seconds > latest {
         true => Ok(metadata),

@@ -7,7 +7,7 @@
 
 use crate::zeros::is_zero;
 use driver::cow::{LONGEST_SAMPLED_RANGE, Sample, SampledRange};
-use driver::host::{HostFile, HostResult};
+use driver::host::{FailedOperation, HostFile, OperationKind};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
@@ -42,7 +42,7 @@ pub(super) fn choose<F: HostFile>(
         buffer: vec![0; LONGEST_SAMPLED_RANGE.bytes().0 as usize],
     };
     let at = FileOffset(0);
-    sampling.choose().map_err(ResizeError::host(
+    sampling.choose().map_err(ResizeError::failed(
         "reading what the backing file is known by",
         at,
     ))?;
@@ -67,7 +67,7 @@ struct Sampling<'a, F> {
 }
 
 impl<F: HostFile> Sampling<'_, F> {
-    fn choose(&mut self) -> HostResult<()> {
+    fn choose(&mut self) -> Result<(), FailedOperation> {
         let front = self.end.min(Sector(0) + FRONT);
         let mut from = Sector(0);
         for _ in 0..FRONT_PLACES {
@@ -95,7 +95,7 @@ impl<F: HostFile> Sampling<'_, F> {
     }
 
     /// The first written sectors of the front that are not zeros, or the very first.
-    fn add_front_written(&mut self, front: Sector) -> HostResult<()> {
+    fn add_front_written(&mut self, front: Sector) -> Result<(), FailedOperation> {
         let mut added = 0;
         let mut from = Sector(0);
         while let Some(run) = self.next_written(from, front) {
@@ -116,11 +116,14 @@ impl<F: HostFile> Sampling<'_, F> {
 
     /// A place with data that the change leaves alone, at `from` or later, or from the start on;
     /// where none is found soon, whatever is at `from`.
-    fn add_data_from(&mut self, from: Sector) -> HostResult<()> {
+    fn add_data_from(&mut self, from: Sector) -> Result<(), FailedOperation> {
         let mut at = from;
         for _ in 0..TRIES {
             let data = match at < self.end {
-                true => self.file.next_data(FileOffset(at.bytes().0))?,
+                true => {
+                    let data = self.file.next_data(FileOffset(at.bytes().0));
+                    data.map_err(OperationKind::NextData.failed())?
+                }
                 false => None,
             };
             let Some(data) = data else {
@@ -191,18 +194,19 @@ impl<F: HostFile> Sampling<'_, F> {
         places.into_iter().find(|place| place.overlaps(range))
     }
 
-    fn read(&mut self, range: SectorRange) -> HostResult<&[u8]> {
+    fn read(&mut self, range: SectorRange) -> Result<&[u8], FailedOperation> {
         let content = &mut self.buffer[..range.count.bytes().0 as usize];
         self.file
-            .read_exact_at(content, FileOffset(range.start.bytes().0))?;
+            .read_exact_at(content, FileOffset(range.start.bytes().0))
+            .map_err(OperationKind::Read.failed())?;
         Ok(content)
     }
 
-    fn is_zero(&mut self, range: SectorRange) -> HostResult<bool> {
+    fn is_zero(&mut self, range: SectorRange) -> Result<bool, FailedOperation> {
         Ok(is_zero(self.read(range)?))
     }
 
-    fn add_kept(&mut self, range: SectorRange) -> HostResult<()> {
+    fn add_kept(&mut self, range: SectorRange) -> Result<(), FailedOperation> {
         let digest = SampledRange::digest(self.read(range)?);
         self.sample.push(SampledRange {
             range,
@@ -213,7 +217,7 @@ impl<F: HostFile> Sampling<'_, F> {
     }
 
     /// A sector that the change writes may have its old content or its new one.
-    fn add_written(&mut self, sector: Sector) -> HostResult<()> {
+    fn add_written(&mut self, sector: Sector) -> Result<(), FailedOperation> {
         let range = SectorRange::new(sector, SectorCount(1));
         let Some(device) = self.merged.filter(|_| self.taken(range).is_none()) else {
             return Ok(());
@@ -221,7 +225,8 @@ impl<F: HostFile> Sampling<'_, F> {
         let before = SampledRange::digest(self.read(range)?);
         let mut new = [0; SECTOR_SIZE as usize];
         let (place, _) = device.placement().place(range);
-        device.cow().read_exact_at(&mut new, place)?;
+        let read = device.cow().read_exact_at(&mut new, place);
+        read.map_err(OperationKind::Read.failed())?;
         self.sample.push(SampledRange {
             range,
             before,

@@ -10,6 +10,7 @@ use driver::open::{open, read_extension};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
 
+use crate::image::backing_change::commit_extension;
 use crate::image::open::{Format, Trust, close, options, specification};
 use crate::image::{ImageError, Watch, recover};
 use crate::image_host::ImageHost;
@@ -226,7 +227,7 @@ fn sync<F: HostFile>(path: &Path, device: &Ordered<F>) -> Result<(), ImageError>
 /// Writes a damaged extension block anew, with the size of the backing file: with that file at
 /// hand, which has to be as the header says, it is known.
 fn mend_extension<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<(), ImageError> {
-    let device = open(host, &specification(path, false), options(trust))?.device;
+    let mut device = open(host, &specification(path, false), options(trust))?.device;
     // The lock is another one than that under which it was found damaged.
     let damaged = match device.image() {
         Some(image) => {
@@ -235,12 +236,8 @@ fn mend_extension<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<(
         None => false,
     };
     if let Some(geometry) = device.geometry().filter(|_| damaged) {
-        let block = Extension::new(geometry.size).encode();
-        let writing = ImageError::host(path, REPAIRING, Extension::OFFSET);
-        let cow = device.cow();
-        cow.write_all_at(&block, Extension::OFFSET)
-            .and_then(|()| cow.sync_data())
-            .map_err(writing)?;
+        commit_extension(&mut device, Extension::new(geometry.size))
+            .map_err(ImageError::resize(path))?;
     }
     close(device, path)
 }

@@ -5,8 +5,6 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use crate::sim::below;
-
 /// A stream of random numbers.
 pub type Stream = ChaCha8Rng;
 
@@ -17,6 +15,13 @@ pub fn stream(seed: u64, name: &str) -> Stream {
     let hash = u64::from(crc32c::crc32c(name.as_bytes()));
     key[8..16].copy_from_slice(&hash.to_le_bytes());
     ChaCha8Rng::from_seed(key)
+}
+
+/// A number below `bound`, which must not be 0. The bias of at most `bound` / 2^64 is
+/// of no interest here. Only the generator's 64-bit outputs are used, which no version of a library
+/// changes.
+pub fn below<R: Rng + ?Sized>(rng: &mut R, bound: u64) -> u64 {
+    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
 /// True `percent` times of a hundred.
