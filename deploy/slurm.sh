@@ -26,8 +26,9 @@ status=0
 srun --ntasks=1 "${DEPLOY:-$SLURM_SUBMIT_DIR/deploy}/shard.sh" \
     "$SLURM_ARRAY_TASK_ID" "$SLURM_ARRAY_TASK_COUNT" "$directory" \
     --jobs "${SLURM_CPUS_PER_TASK:-1}" "$@" || status=$?
-# Ended by a signal: once more, unless that has happened too often to be an accident. So if something
-# has failed, as writing to a directory that is away for a moment, a few times. Wrong options stay so.
+# Ended by a signal: once more, unless that has happened too often to be an accident. If something has
+# failed, as writing to a directory that is away for a moment: a few times more. Wrong options stay
+# wrong.
 most=0
 [ "$status" -eq 3 ] && most=10
 [ "$status" -gt 128 ] && most=1000

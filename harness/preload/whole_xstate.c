@@ -1,5 +1,6 @@
 /*
- * Lets the user space of User-Mode Linux start on processors with AMX: LD_PRELOAD=FILE linux.uml …
+ * Lets the user space of User-Mode Linux start on processors with AMX:
+ * LD_PRELOAD=FILE linux.uml …
  *
  * UML keeps the extended registers of its processes in a buffer of a fixed length. Since AMX there
  * are more of them than fit. The host gives as many as there is room for, but takes nothing less

@@ -22,8 +22,8 @@ use crate::locked::locked;
 use super::{Failure, output};
 
 /// How long after a signal the same one counts as that one. `timeout` of coreutils sends its signal
-/// to the command and then to its process group, in which the command is; a shell that ends its jobs
-/// does the like. A person who presses Ctrl-C twice takes longer.
+/// to the command and then to its process group, in which the command is, too. A person who presses
+/// Ctrl-C twice takes longer.
 const ECHO: Duration = Duration::from_millis(100);
 
 static ASKING: Mutex<Asking> = Mutex::new(Asking {

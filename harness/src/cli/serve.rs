@@ -26,7 +26,7 @@ use super::device_arg::{device_or_path, followed};
 use super::driver_arg::{DriverArg, DriverArgs};
 use super::interrupt::Interrupt;
 use super::teller::Teller;
-use super::{Failure, Verdict, wrong_usage};
+use super::{Failure, Verdict, paths, wrong_usage};
 
 /// Serve a device to real programs: over NBD, vhost-user or as a file, grown while they use it
 ///
@@ -156,7 +156,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let tells = move |line: &dyn std::fmt::Display| told.tell(line);
     let (ends, ending) = bounded(1);
     let up = args
-        .opening(driver)
+        .opening(driver)?
         .bring_up(Box::new(tells), ends)
         .map_err(Failure::operation)?;
     // It outlives the device: whoever asks for the end waits until that is closed.
@@ -275,9 +275,14 @@ impl Args {
         self.driver.chosen(&not_with_a_model)
     }
 
-    fn opening(&self, driver: ReplayDriver) -> Opening {
-        Opening {
-            spec: self.device.clone(),
+    fn opening(&self, driver: ReplayDriver) -> Result<Opening, Failure> {
+        let backing = self.device.backing.as_deref();
+        Ok(Opening {
+            spec: DeviceSpec {
+                // It may go into a header.
+                backing: backing.map(paths::for_header).transpose()?,
+                ..self.device.clone()
+            },
             options: OpenOptions {
                 trust: followed(self.confine_backing),
                 ..OpenOptions::default()
@@ -285,7 +290,7 @@ impl Args {
             driver,
             io: self.driver.io.into(),
             allow_shrink: self.allow_shrink,
-        }
+        })
     }
 
     /// Begins to listen everywhere.

@@ -55,7 +55,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// Whether the time is up after so long.
+    /// Whether the time is up, `elapsed_ns` nanoseconds after the start.
     fn is_time_up(self, elapsed_ns: u64) -> bool {
         matches!(self, Stop::Duration(time) if Duration::from_nanos(elapsed_ns) >= time)
     }

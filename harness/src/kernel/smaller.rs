@@ -143,7 +143,7 @@ impl Trial for OnKernel<'_> {
         }
     }
 
-    /// The same life, with another crash.
+    /// Judges another crash of the smallest case's life.
     fn exactly(&mut self, candidate: &Case) -> Option<Violation> {
         self.wanted.exactly(candidate, &self.best)
     }

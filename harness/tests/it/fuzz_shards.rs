@@ -171,7 +171,7 @@ fn what_the_program_prints_for_shards_is_merged() {
     ]
     .concat();
     let merged = printed(&sandbox, &merged, "merged.json");
-    // The same findings, elsewhere.
+    // The findings are those, elsewhere.
     let elsewhere = merged.replace("/merged/", "/found/");
     assert_eq!(lines(&elsewhere), lines(&whole));
     for finding in std::fs::read_dir(sandbox.path("found")).unwrap() {

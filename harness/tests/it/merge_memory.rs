@@ -49,7 +49,7 @@ fn results_of_campaigns_are_merged_in_a_few_times_the_memory_of_one() {
         let mut result: Value = serde_json::from_slice(&found.stdout).unwrap();
         let findings = result["findings"].as_array().unwrap();
         assert!(!findings.is_empty());
-        // The same things are found again and again.
+        // Each is found again and again.
         let many = times(&result["findings"]) * findings.len();
         let many: Vec<Value> = findings.iter().cycle().take(many).cloned().collect();
         result["findings"] = many.into();

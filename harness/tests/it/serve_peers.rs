@@ -69,7 +69,7 @@ fn qemu_converts_compares_and_writes() {
     assert!(told.contains("identical"), "{told}");
     succeeds(Process::new(&qemu_img).args(convert).arg(&uri).arg(&raw));
     server.stop();
-    // The same as the image tool reads it.
+    // The image tool reads what the client has read.
     sandbox.succeeds(&["image", "convert", "@cow", "@ours", "--to", "raw"]);
     assert!(sandbox.read("ours") == sandbox.read("raw"));
 }

@@ -27,7 +27,7 @@ pub(super) struct Replayed {
 }
 
 impl Replayed {
-    /// What `run` has come to, which took so long.
+    /// What `run` has come to, which took `elapsed_ns` nanoseconds.
     pub(super) fn of<F, T, I>(run: &mut Run<'_, F, T, I>, elapsed_ns: u64) -> Replayed
     where
         F: HostFile,

@@ -14,6 +14,7 @@ use userhelper::image::resize::{extend_backing, open_for_resize};
 use crate::image_crashes::story::go_on;
 use crate::support::cli::{SIZE, Sandbox, output};
 use crate::support::images::read;
+use crate::support::server::Server;
 
 /// What the header of a COW file names.
 fn named(sandbox: &Sandbox, cow: &str) -> String {
@@ -58,10 +59,13 @@ fn a_header_names_no_directory_that_the_path_only_passes_through() {
     let spec = format!("ubda=@s1/replayed,{backing}");
     sandbox.succeeds(&["replay", "@trace", "--device", &spec]);
     assert_eq!(named(&sandbox, "s1/replayed"), expected);
+    let spec = format!("ubda=@s1/served,{backing}");
+    Server::start(&sandbox, &[&spec, "--nbd", "@socket"]).stop();
+    assert_eq!(named(&sandbox, "s1/served"), expected);
     sandbox.succeeds(&["replay", "@trace", "--out", "@s1/../out"]);
     assert_eq!(named(&sandbox, "out/device.cow"), "@out/backing.img");
     std::fs::rename(sandbox.path("s1"), sandbox.path("s2")).unwrap();
-    for cow in ["created", "converted", "rebased", "replayed"] {
+    for cow in ["created", "converted", "rebased", "replayed", "served"] {
         sandbox.succeeds(&["image", "check", &format!("@s2/{cow}")]);
     }
 }

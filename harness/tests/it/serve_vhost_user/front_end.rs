@@ -104,7 +104,7 @@ impl FrontEnd {
         FrontEnd::with(socket, kind, memory, None, &places).unwrap()
     }
 
-    /// The same guest with a new connection, at once. As QEMU does, it has the server go on after
+    /// This guest with a new connection, at once. As QEMU does, it has the server go on after
     /// what has been answered.
     pub(super) fn reconnect(self, socket: &Path) -> FrontEnd {
         self.try_reconnect(socket).unwrap()
