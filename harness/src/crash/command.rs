@@ -6,21 +6,24 @@ use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, tick, unbounded};
 use driver::shell_word;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::place::View;
 use super::processes::Processes;
 use crate::clock;
 use crate::mount::{Come, Limit, MountedTree};
+
+/// What runs a line.
+const SHELL: &str = "/bin/sh";
 
 /// The most bytes of a command's output that are kept: the last ones.
 const MOST_SAID: usize = 16 << 10;
@@ -50,17 +53,13 @@ impl CommandLine {
         }
     }
 
-    fn process(&self) -> Command {
+    /// The program, and its arguments.
+    fn words(&self) -> Vec<OsString> {
         match self {
-            CommandLine::Shell(line) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(line);
-                shell
-            }
+            CommandLine::Shell(line) => vec![SHELL.into(), "-c".into(), line.clone()],
             CommandLine::Program(program, arguments) => {
-                let mut command = Command::new(program);
-                command.args(arguments);
-                command
+                let words = [program].into_iter().chain(arguments);
+                words.cloned().collect()
             }
         }
     }
@@ -177,17 +176,15 @@ pub(super) fn run(
 ) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
     let heard = Heard::listen(reader)?;
-    let mut process = command.process();
-    process.current_dir(terms.within).process_group(0);
-    process.stdin(Stdio::null());
-    process.stdout(writer.try_clone()?);
-    process.stderr(writer);
     let processes = &view.processes;
     let (tells, events) = unbounded();
     let ended = std::thread::scope(|scope| {
-        // To start it takes files that may be on the mount, which this thread serves meanwhile.
+        // What it takes to start may be on the mount, which this thread serves meanwhile.
         let builder = std::thread::Builder::new().name("command".into());
-        builder.spawn_scoped(scope, move || attend(process, processes, &tells))?;
+        let output = OwnedFd::from(writer);
+        builder.spawn_scoped(scope, move || {
+            attend(command, terms.within, output, processes, &tells);
+        })?;
         let (ticks, began) = (tick(LOOK), clock::start());
         let (mut process, mut killed) = (None, None);
         loop {
@@ -233,22 +230,24 @@ fn end_without_mount(mut process: Option<OwnedFd>, events: &Receiver<Event>) -> 
     }
 }
 
-/// Starts the process, waits for its end, and ends all that it has started.
-fn attend(mut process: Command, processes: &Processes, tells: &Sender<Event>) {
+/// Starts the command, waits for its end, and ends all that it has started.
+fn attend(
+    command: &CommandLine,
+    within: &Path,
+    output: OwnedFd,
+    processes: &Processes,
+    tells: &Sender<Event>,
+) {
     let end = || -> io::Result<ExitStatus> {
-        processes.enter()?;
-        let mut child = process.spawn()?;
-        // What the descriptors of the output hold here is not for the child alone.
-        drop(process);
-        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(started) => drop(tells.send(Event::Started(started))),
-            // It could not be ended when it takes too long.
-            Err(error) => {
-                let _ = child.kill().and_then(|()| child.wait());
-                return Err(error.into());
+        let started = processes.start(within, command.words(), output);
+        let started = started.map_err(|error| match command {
+            CommandLine::Shell(_) if error.kind() == io::ErrorKind::NotFound => {
+                io::Error::other(format!("{SHELL}: {}", driver::system_words(error)))
             }
-        }
-        let status = child.wait()?;
+            _ => error,
+        });
+        drop(tells.send(Event::Started(started?)));
+        let status = processes.wait()?;
         processes.end_all()?;
         Ok(status)
     };

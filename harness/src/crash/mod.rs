@@ -3,7 +3,8 @@
 //!
 //! - [`Session`]: the directory as it was, the command's run, and the check of its end.
 //! - `place`: a thread's own view of the file system, with a simulated directory over the real one.
-//! - `processes`: what runs in a view, and ends before its mount goes.
+//! - `processes`: what runs in a view, and ends before its mount goes; `first_process`: what starts
+//!   it there, by `init_messages`.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
@@ -28,7 +29,9 @@ mod command;
 mod finding;
 mod finding_file;
 mod finding_read;
+mod first_process;
 mod groups;
+mod init_messages;
 mod keeping;
 mod kept_change;
 mod kind;
@@ -52,12 +55,12 @@ pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
 pub use finding::{CrashedOperation, Fate, Finding, Part};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub(crate) use first_process::be_init_if_asked;
 pub use groups::{Found, Group};
 pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::Text;
 pub use kind::{MOST_LINES, said_lines};
 pub use plan::{Model, Plan, Planned};
-pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;
 pub use repeat::Shown;
 pub use session::{AtMoment, Options, Session};

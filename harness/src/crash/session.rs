@@ -1,6 +1,5 @@
 //! A directory as it was, the run of a command on it, and what its crashes leave.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::groups::{Found, Group, groups};
 use super::keeping::{CannotKeep, Replaceable};
 use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
-use super::place::View;
+use super::place::{self, View};
 use super::plan::{Extent, Model, Plan};
 use super::recipe::Recipe;
 use super::replacement::replace;
@@ -120,6 +119,7 @@ impl Session {
     }
 
     fn run_here(options: Options, stop: &AtomicBool) -> Result<Session, CannotCrash> {
+        place::check(&options.directory).map_err(CannotCrash::Place)?;
         let most = MostLoaded {
             nodes: options.limits.nodes,
             bytes: options.limits.bytes.min(options.limits.logged),
@@ -148,7 +148,7 @@ impl Session {
         };
         let runs = |command: &CommandLine, what: &str, mounted: &mut MountedTree| {
             run(command, terms, &view, mounted).map_err(|error| CannotCrash::Start {
-                error: of_the_interpreter(command, &options.within, error),
+                error,
                 what: match command {
                     CommandLine::Shell(_) => String::from(what),
                     CommandLine::Program(program, _) => {
@@ -440,25 +440,6 @@ impl Session {
             true => replace(&replay.tree, old, stop),
             false => Err(CannotKeep::stopped(old).into()),
         }
-    }
-}
-
-/// An error of starting a command that is there: what is not there is what runs it, and the system
-/// has the same words for both.
-fn of_the_interpreter(command: &CommandLine, within: &Path, error: io::Error) -> io::Error {
-    let file = match command {
-        CommandLine::Program(program, _) if error.kind() == io::ErrorKind::NotFound => {
-            Path::new(program)
-        }
-        _ => return error,
-    };
-    // One without a slash is looked for elsewhere.
-    let is_path = file.components().count() > 1 || file.is_absolute();
-    match is_path && within.join(file).is_file() {
-        true => io::Error::other(
-            "found the file, and not the interpreter that its first line or its header names",
-        ),
-        false => error,
     }
 }
 

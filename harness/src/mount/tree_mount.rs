@@ -105,6 +105,12 @@ impl TreeMount {
         self.asked.recv_timeout(time).ok()
     }
 
+    /// What is asked for from now on, or has not been answered, ends with EIO.
+    pub(crate) fn answer_no_more(&mut self) {
+        let (_, nothing) = bounded(0);
+        drop(std::mem::replace(&mut self.asked, nothing));
+    }
+
     /// Answers what has come already.
     pub fn serve_waiting(&self, tree: &mut MountedTree) {
         for answer in self.asked.try_iter() {
@@ -118,8 +124,7 @@ impl Drop for TreeMount {
         // What is in flight ends with the connection, without an answer from us.
         self.mount.take_away();
         // What waits to be answered is dropped, which lets the session go on to its end.
-        let (_, nothing) = bounded(0);
-        drop(std::mem::replace(&mut self.asked, nothing));
+        self.answer_no_more();
         if let Some(session) = self.session.take() {
             let _ = session.join();
         }
