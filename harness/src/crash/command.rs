@@ -18,7 +18,7 @@ use driver::shell_word;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::place::View;
-use super::processes::Processes;
+use super::processes::{Processes, TAKEN_AWAY};
 use crate::clock;
 use crate::mount::{Come, Limit, MountedTree};
 
@@ -225,7 +225,7 @@ fn end_without_mount(mut process: Option<OwnedFd>, events: &Receiver<Event>) -> 
         }
         match events.recv() {
             Ok(Event::Started(started)) => process = Some(started),
-            _ => return io::Error::other("the mount of the simulated directory was taken away"),
+            _ => return io::Error::other(TAKEN_AWAY),
         }
     }
 }

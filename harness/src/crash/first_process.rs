@@ -23,6 +23,7 @@ use rustix::process::{
 };
 
 use super::init_messages::{Answer, Missing, Order};
+use super::later_mounts::{LaterMounts, Left};
 
 /// The name under which this program is the first process of a namespace.
 pub(super) const NAME: &str = "ubdlab-crash-init";
@@ -51,8 +52,10 @@ struct Running {
 fn be_first() -> io::Result<()> {
     let link = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let nothing = File::open("/dev/null")?;
+    let mounts = File::open("/proc/self/mountinfo")?;
+    let mut later: Option<LaterMounts> = None;
     let mut running: Option<Running> = None;
-    Answer::Done.send(&link)?;
+    Answer::Done(Left::Whole).send(&link)?;
     loop {
         if let Some(mut ended) = wait(&link, &mut running)? {
             Answer::Ended(ended.child.wait()?.into_raw()).send(&link)?;
@@ -63,7 +66,14 @@ fn be_first() -> io::Result<()> {
             Ok(Some(Order::EndAll)) => {
                 kill_all_others();
                 running = None;
-                Answer::Done.send(&link)?;
+                let left = later.as_ref().map(LaterMounts::clear).transpose()?;
+                Answer::Done(left.unwrap_or(Left::Whole)).send(&link)?;
+            }
+            Ok(Some(Order::NoteMounts { directory, outside })) => {
+                let here = mounts.try_clone()?;
+                let noted = LaterMounts::note(here, outside.into(), directory.into());
+                later = Some(noted?);
+                Answer::Done(Left::Whole).send(&link)?;
             }
             Ok(Some(Order::Start { words, output })) => {
                 let (answer, started) = match start(&words, output, &nothing) {

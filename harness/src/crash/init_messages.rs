@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::later_mounts::Left;
 use crate::passed_descriptors::receive;
 
 /// What the first process is asked for.
@@ -23,15 +24,22 @@ pub(super) enum Order {
         words: Vec<OsString>,
         output: OwnedFd,
     },
-    /// To kill all other processes, and to wait until they have gone.
+    /// To note what is mounted, with the simulated directory over this one. The descriptor is the
+    /// list of the mounts outside of the view.
+    NoteMounts {
+        directory: OsString,
+        outside: OwnedFd,
+    },
+    /// To kill all other processes, to wait until they have gone, and to take away what they have
+    /// mounted.
     EndAll,
 }
 
 /// What it answers.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// It is there, or all that was asked for is done.
-    Done,
+    /// It is there, or all that was asked for is done; with the simulated directory as it is then.
+    Done(Left),
     /// The command was started. The descriptor is a pidfd.
     Started(OwnedFd),
     /// It could not be: the system's number, and what it is that is missing.
@@ -53,6 +61,7 @@ pub(super) enum Missing {
 
 const START: u8 = 1;
 const END_ALL: u8 = 2;
+const NOTE_MOUNTS: u8 = 3;
 
 const DONE: u8 = 1;
 const STARTED: u8 = 2;
@@ -67,8 +76,12 @@ const MOST_BYTES: u32 = 64 << 20;
 
 impl Order {
     pub(super) fn send(&self, to: &UnixStream) -> io::Result<()> {
-        let Order::Start { words, output } = self else {
-            return send(to, &head(END_ALL, 0, 0), None);
+        let (kind, words, descriptor) = match self {
+            Order::Start { words, output } => (START, &**words, output),
+            Order::NoteMounts { directory, outside } => {
+                (NOTE_MOUNTS, std::slice::from_ref(directory), outside)
+            }
+            Order::EndAll => return send(to, &head(END_ALL, 0, 0), None),
         };
         let mut bytes = Vec::new();
         for word in words {
@@ -80,28 +93,36 @@ impl Order {
         if len > MOST_BYTES {
             return Err(Errno::TOOBIG.into());
         }
-        bytes.splice(..0, head(START, 0, len));
-        send(to, &bytes, Some(output.as_fd()))
+        bytes.splice(..0, head(kind, 0, len));
+        send(to, &bytes, Some(descriptor.as_fd()))
     }
 
     /// The next one. `None` if nobody can ask any more, or has asked for something else.
     pub(super) fn receive(from: &UnixStream) -> io::Result<Option<Order>> {
-        let Some((kind, _, len, output)) = receive_head(from)? else {
+        let Some((kind, _, len, descriptor)) = receive_head(from)? else {
             return Ok(None);
         };
-        let order = match (kind, output) {
-            (START, output) if len <= MOST_BYTES => {
-                let mut bytes = vec![0; len as usize];
-                (&mut &*from).read_exact(&mut bytes)?;
-                // Without one, this process has as many files open as it may.
-                let output = output.ok_or(Errno::MFILE)?;
-                let words = words(&bytes).ok_or(Errno::INVAL)?;
-                Order::Start { words, output }
-            }
-            (END_ALL, _) => Order::EndAll,
-            _ => return Ok(None),
-        };
-        Ok(Some(order))
+        if kind == END_ALL {
+            return Ok(Some(Order::EndAll));
+        }
+        if !matches!(kind, START | NOTE_MOUNTS) || len > MOST_BYTES {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len as usize];
+        (&mut &*from).read_exact(&mut bytes)?;
+        // Without one, this process has as many files open as it may.
+        let descriptor = descriptor.ok_or(Errno::MFILE)?;
+        let mut words = words(&bytes).ok_or(Errno::INVAL)?;
+        Ok(Some(match kind {
+            START => Order::Start {
+                words,
+                output: descriptor,
+            },
+            _ => Order::NoteMounts {
+                directory: words.pop().ok_or(Errno::INVAL)?,
+                outside: descriptor,
+            },
+        }))
     }
 }
 
@@ -121,7 +142,14 @@ fn words(mut bytes: &[u8]) -> Option<Vec<OsString>> {
 impl Answer {
     pub(super) fn send(&self, to: &UnixStream) -> io::Result<()> {
         match self {
-            Answer::Done => send(to, &head(DONE, 0, 0), None),
+            Answer::Done(left) => {
+                let left = match left {
+                    Left::Whole => 0,
+                    Left::Covered => 1,
+                    Left::TakenAway => 2,
+                };
+                send(to, &head(DONE, left, 0), None)
+            }
             Answer::Started(process) => send(to, &head(STARTED, 0, 0), Some(process.as_fd())),
             Answer::NotStarted(errno, missing) => {
                 let missing = match missing {
@@ -143,7 +171,11 @@ impl Answer {
         let ended = || io::Error::other("the first process of its namespace has ended");
         let (kind, more, number, descriptor) = receive_head(from)?.ok_or_else(ended)?;
         Ok(match (kind, descriptor) {
-            (DONE, _) => Answer::Done,
+            (DONE, _) => Answer::Done(match more {
+                1 => Left::Covered,
+                2 => Left::TakenAway,
+                _ => Left::Whole,
+            }),
             (STARTED, descriptor) => Answer::Started(descriptor.ok_or(Errno::MFILE)?),
             (NOT_STARTED, _) => {
                 let missing = match more {
@@ -254,6 +286,11 @@ mod tests {
         assert!(matches!(
             Answer::receive(&from).unwrap(),
             Answer::Started(_)
+        ));
+        Answer::Done(Left::TakenAway).send(&to).unwrap();
+        assert!(matches!(
+            Answer::receive(&from).unwrap(),
+            Answer::Done(Left::TakenAway)
         ));
         drop(to);
         assert!(Answer::receive(&from).is_err());

@@ -4,7 +4,7 @@
 //! - [`Session`]: the directory as it was, the command's run, and the check of its end.
 //! - `place`: a thread's own view of the file system, with a simulated directory over the real one.
 //! - `processes`: what runs in a view, and ends before its mount goes; `first_process`: what starts
-//!   it there, by `init_messages`.
+//!   it there, by `init_messages`; `later_mounts`: what that has mounted, and goes with it.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
@@ -35,6 +35,7 @@ mod init_messages;
 mod keeping;
 mod kept_change;
 mod kind;
+mod later_mounts;
 mod names_then;
 mod own_ids;
 mod place;

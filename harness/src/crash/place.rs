@@ -6,6 +6,7 @@
 //! The thread that serves the mount is in the view, too. From the mount on it opens no file and
 //! starts no program: what lies on the mount it would have to bring itself.
 
+use std::fs::File;
 use std::path::Path;
 
 use crossbeam_channel::Receiver;
@@ -14,6 +15,9 @@ use rustix::fs::{FsWord, PROC_SUPER_MAGIC, statfs};
 
 use super::processes::Processes;
 use crate::mount::{Come, MountedTree, TreeMount, own_view};
+
+/// The list of what is mounted, in the view of the thread that opens it.
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
 
 /// What `statfs` calls the file system that is mounted on `/sys`.
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
@@ -33,6 +37,8 @@ impl View {
     /// As [`check`] and [`own_view::enter`], also of the processes and the mount.
     pub(super) fn over(directory: &Path) -> Result<View, String> {
         check(directory)?;
+        let outside =
+            File::open(MOUNTS).map_err(|error| format!("{MOUNTS}: {}", system_words(error)))?;
         own_view::enter()?;
         let processes = Processes::begin();
         let processes = processes
@@ -42,6 +48,8 @@ impl View {
             mount: None,
         };
         view.mount = Some(own_view::mount(directory)?);
+        let noted = view.processes.note_mounts(directory, outside);
+        noted.map_err(|error| format!("{MOUNTS}: {}", system_words(error)))?;
         Ok(view)
     }
 

@@ -7,6 +7,7 @@
 //! this program leaves none of them running.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -18,13 +19,21 @@ use driver::shown;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::first_process::NAME;
 use super::init_messages::{Answer, Missing, Order};
+use super::later_mounts::{Left, number_at};
 
 /// This program, whatever has become of its file.
 const ITSELF: &str = "/proc/self/exe";
+
+/// What is said of a command that has lost its mount.
+pub(super) const TAKEN_AWAY: &str = "the mount of the simulated directory was taken away";
+
+/// Where the namespace has what shows its processes.
+const PROC: &str = "/proc";
 
 /// The longest that processes which were killed may take to go. One that waits for a dead disk may
 /// never go.
@@ -40,6 +49,8 @@ pub(super) struct Processes {
     /// The other end is the first process's standard input. `None` when it is to end.
     link: Option<UnixStream>,
     descriptor: OwnedFd,
+    /// The mount of `/proc` before the namespace had one.
+    proc_before: Option<u64>,
 }
 
 impl Processes {
@@ -49,6 +60,7 @@ impl Processes {
     /// # Errors
     /// The system's.
     pub(super) fn begin() -> io::Result<Processes> {
+        let proc_before = number_at(Path::new(PROC));
         let (link, its_end) = UnixStream::pair()?;
         let start = || -> io::Result<Child> {
             // It is for what this thread starts, which can start no thread any more.
@@ -74,6 +86,7 @@ impl Processes {
             init,
             link: Some(link),
             descriptor,
+            proc_before,
         };
         if let Err(error) = processes.is_done() {
             processes.end();
@@ -120,8 +133,22 @@ impl Processes {
         }
     }
 
-    /// Kills all processes and waits until they have gone. What they ask of a mount has to be
-    /// answered meanwhile.
+    /// Notes what is mounted, with the simulated directory over this one. `outside` is the list of
+    /// the mounts outside of the view.
+    pub(super) fn note_mounts(&self, directory: &Path, outside: File) -> io::Result<()> {
+        let order = Order::NoteMounts {
+            directory: directory.into(),
+            outside: outside.into(),
+        };
+        order.send(self.link()?)?;
+        self.is_done()
+    }
+
+    /// Kills all processes, waits until they have gone, and takes away what they have mounted. What
+    /// is asked of the simulated directory has to be answered meanwhile.
+    ///
+    /// # Errors
+    /// It does not end, or it has left no simulated directory.
     pub(super) fn end_all(&self) -> io::Result<()> {
         Order::EndAll.send(self.link()?)?;
         self.is_done()
@@ -135,7 +162,11 @@ impl Processes {
             return Err(io::Error::other(found));
         }
         match Answer::receive(link)? {
-            Answer::Done => Ok(()),
+            Answer::Done(Left::Whole) => Ok(()),
+            Answer::Done(Left::Covered) => Err(io::Error::other(
+                "something was mounted over the simulated directory",
+            )),
+            Answer::Done(Left::TakenAway) => Err(io::Error::other(TAKEN_AWAY)),
             _ => Err(another_answer()),
         }
     }
@@ -148,7 +179,13 @@ impl Processes {
     pub(super) fn end(&mut self) -> bool {
         self.link = None;
         let _ = self.init.kill();
-        comes(&self.descriptor).is_ok_and(|ended| ended) && self.init.wait().is_ok()
+        let has_ended =
+            comes(&self.descriptor).is_ok_and(|ended| ended) && self.init.wait().is_ok();
+        // Its own shows nothing any more. Another view of this thread is a copy of this one.
+        if number_at(Path::new(PROC)) != self.proc_before {
+            let _ = unmount(PROC, UnmountFlags::DETACH);
+        }
+        has_ended
     }
 }
 

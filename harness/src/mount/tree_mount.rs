@@ -125,7 +125,9 @@ impl Drop for TreeMount {
         self.mount.take_away();
         // What waits to be answered is dropped, which lets the session go on to its end.
         self.answer_no_more();
-        if let Some(session) = self.session.take() {
+        let session = self.session.take();
+        // Where somebody else has mounted something over it, the connection ends with the process.
+        if let Some(session) = session.filter(|_| self.mount.has_ended()) {
             let _ = session.join();
         }
     }

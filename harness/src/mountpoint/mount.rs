@@ -62,7 +62,7 @@ impl Mount {
 
     /// Whether the kernel has ended the connection: the last mount of it is gone. This is so
     /// before a thread that reads from it has come to hear of it.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut polled = [PollFd::new(&self.device, PollFlags::empty())];
         let found = poll(&mut polled, Some(&Timespec::default()));
         found.is_ok() && polled[0].revents().contains(PollFlags::ERR)

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::support::cli::{PROGRAM, Sandbox, output};
-use crate::support::crash::{crash, found, work};
+use crate::support::crash::{crash, found, start, wait_for, work};
+use crate::support::mounted::{Mounted, SharedMounts};
 
 /// The run of a command that changes nothing on a directory of the system. A shell does `before`
 /// first, in a view of the file system of its own.
@@ -33,6 +34,66 @@ fn a_directory_that_programs_need_to_start_is_crashed_like_any_other() {
         let report = found(&done, 0);
         assert_eq!(report["checked_images"], 1, "{directory}: {said}");
     }
+}
+
+/// Each check finds what the first one has found.
+#[test]
+fn what_a_command_mounts_goes_with_it() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    std::fs::create_dir(sandbox.path("else where")).unwrap();
+    let check = "test ! -e 'else where/f' || exit 6; mkdir work/d && \
+                 mount -t tmpfs none 'else where' && mkdir 'else where/d' && \
+                 mount -t tmpfs none 'else where/d' && mount --bind 'else where' work/d && \
+                 touch work/d/f && test -e 'else where/f'";
+    let script = "for i in 1 2 3; do echo $i >>work/g; done";
+    let more = [
+        "--json",
+        "--jobs",
+        "1",
+        "--setup",
+        "mount -t tmpfs none 'else where'",
+    ];
+    let report = found(&crash(&sandbox, check, &more, &["sh", "-c", script]), 0);
+    assert!(report["checked_images"].as_u64().unwrap() > 4, "{report}");
+    assert!(!sandbox.path("else where/f").exists());
+}
+
+/// It is in every view of the file system.
+#[test]
+fn what_is_mounted_elsewhere_meanwhile_stays() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    for directory in ["mounts", "mounts/disk"] {
+        std::fs::create_dir(sandbox.path(directory)).unwrap();
+    }
+    let (mounts, at) = (sandbox.path("mounts"), sandbox.path("mounts/disk"));
+    let _shared = SharedMounts::below(&mounts);
+    let made = Command::new("mkfifo").arg(sandbox.path("go")).status();
+    assert!(made.unwrap().success());
+    let args = [
+        "crash",
+        "--dir",
+        "work",
+        "--check",
+        "test -e mounts/disk/file",
+        "--",
+        "sh",
+        "-c",
+        "touch begun; cat go",
+    ];
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || sandbox.path("begun").exists());
+    let Some(disk) = Mounted::tmpfs(&at, 1 << 20) else {
+        return;
+    };
+    sandbox.write("mounts/disk/file", "");
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    disk.end();
 }
 
 /// Nobody but the program that serves the mount has the device open, also while a command starts:

@@ -185,6 +185,38 @@ fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {
     }
 }
 
+/// The command would work on something else, and the mount beneath it would stay in use.
+#[test]
+fn what_is_mounted_over_the_directory_ends_the_run() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let place = sandbox.path("");
+    let over_all = format!("mount -t tmpfs none {}", place.display());
+    let over = "mount -t tmpfs none work";
+    let in_a_crash = format!("grep -q new work/f || {over}");
+    let writes = "printf new >work/f";
+    for (setup, command, check) in [
+        (over, writes, "true"),
+        ("true", over, "true"),
+        ("true", &*over_all, "true"),
+        ("true", writes, over),
+        ("true", writes, &*in_a_crash),
+        ("mkdir moved && mount --move work moved", writes, "true"),
+    ] {
+        let more = ["--setup", setup, "--jobs", "1"];
+        let done = crash(&sandbox, check, &more, &["sh", "-c", command]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let why = match setup.contains("--move") {
+            false => "something was mounted over the simulated directory",
+            true => "the mount of the simulated directory was taken away",
+        };
+        assert!(said.contains(why), "{setup}, {command}, {check}: {said}");
+        assert_eq!(sandbox.read("work/f"), b"old");
+    }
+}
+
 /// What a check breaks is one thing, and what the others have found is another.
 #[test]
 fn what_was_found_before_an_error_is_told_and_written() {
