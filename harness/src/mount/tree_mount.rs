@@ -39,6 +39,10 @@ pub enum Come<T, A> {
     Unmounted,
 }
 
+/// Something lies over a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Covered;
+
 /// Why a simulated directory is not mounted.
 #[derive(Debug, thiserror::Error)]
 #[error("mounting on {}: {why}", driver::shown(directory))]
@@ -77,6 +81,18 @@ impl TreeMount {
     pub(crate) fn undo(&self) -> impl FnOnce() -> bool + Send + use<> {
         let mount = Arc::clone(&self.mount);
         move || mount.take_away().is_some()
+    }
+
+    /// Takes the mount away. It does not wait for the end of what was asked.
+    ///
+    /// # Errors
+    /// Somebody else has mounted something over it, which stays, and so does this.
+    pub(crate) fn take_away(&self) -> Result<(), Covered> {
+        self.mount.take_away();
+        match self.mount.is_covered() {
+            true => Err(Covered),
+            false => Ok(()),
+        }
     }
 
     /// Answers the kernel from `tree` until `until` or `also` has something, which is returned, or

@@ -313,6 +313,44 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     }
 }
 
+/// A file that is lost leaves an empty directory.
+#[test]
+fn what_a_crash_has_left_is_mounted_once_and_ends_whatever_is_mounted_over_it() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let command = ["sh", "-c", "printf new >work/g"];
+    let more = ["--json", "--out", "found"];
+    found(&crash(&sandbox, "test -e work/g", &more, &command), 1);
+    let args = ["crash", "--repro", "found/finding-1.json", "--mount", "m"];
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || directory.is_mounted());
+    let again = sandbox.run(&args);
+    let said = sandbox.text(&again.stderr);
+    assert_eq!(again.status.code(), Some(3), "{said}");
+    let why = "m: found a FUSE mount, with nothing in it, expected another directory\n";
+    assert!(said.ends_with(why), "{said}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!directory.is_mounted());
+    // What somebody else mounts there is not ours to take away.
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || directory.is_mounted());
+    let over = Mounted::tmpfs(directory.path(), 1 << 20);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = sandbox.text(&output.stderr);
+    assert!(said.contains("something was mounted over"), "{said}");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(directory.is_mounted());
+    drop(over);
+    unmount(directory.path(), UnmountFlags::DETACH).unwrap();
+    assert!(!directory.is_mounted());
+}
+
 /// A check that a signal has ended has said nothing of what the crash has left.
 #[test]
 fn a_signal_ends_the_check_of_a_finding_before_it_is_done() {
