@@ -19,7 +19,6 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::place::View;
 use super::processes::{Processes, TAKEN_AWAY};
-use crate::clock;
 use crate::mount::{Come, Limit, MountedTree};
 
 /// What runs a line.
@@ -185,7 +184,7 @@ pub(super) fn run(
         builder.spawn_scoped(scope, move || {
             attend(command, terms.within, output, processes, &tells);
         })?;
-        let (ticks, began) = (tick(LOOK), clock::start());
+        let (ticks, mut patience) = (tick(LOOK), Patience::of(terms.timeout));
         let (mut process, mut killed) = (None, None);
         loop {
             match view.serve(tree, &events, &ticks) {
@@ -194,13 +193,13 @@ pub(super) fn run(
                     return Ok(killed.unwrap_or(End::Exited(status)));
                 }
                 Some(Come::Awaited(Event::Failed(error))) => return Err(error),
-                Some(Come::Beside(_)) => {}
+                Some(Come::Beside(_)) => patience.look(),
                 Some(Come::Unmounted) => return Err(end_without_mount(process, &events)),
                 None => return Err(io::Error::other("the thread that waits for it has ended")),
             }
             let end = match terms.stop.load(Ordering::Relaxed) {
                 true => End::Stopped,
-                false if began.elapsed() > terms.timeout => End::TimedOut,
+                false if patience.is_over() => End::TimedOut,
                 false => continue,
             };
             if let (None, Some(process)) = (killed, &process) {
@@ -215,6 +214,30 @@ pub(super) fn run(
         said: heard.last(),
         reached: tree.take_reached(),
     })
+}
+
+/// How long a command may take, counted in looks. A clock would go on while this program is stopped
+/// (Ctrl-Z), and does not answer what the command asks for.
+#[derive(Debug)]
+struct Patience {
+    looks_left: u128,
+}
+
+impl Patience {
+    fn of(timeout: Duration) -> Patience {
+        Patience {
+            looks_left: timeout.as_nanos().div_ceil(LOOK.as_nanos()),
+        }
+    }
+
+    /// One look's time has passed.
+    fn look(&mut self) {
+        self.looks_left = self.looks_left.saturating_sub(1);
+    }
+
+    fn is_over(&self) -> bool {
+        self.looks_left == 0
+    }
 }
 
 /// Ends a command that has lost its mount: it works on the real directory.
@@ -294,6 +317,23 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// And not what a clock says, which goes on while this program is stopped.
+    #[test]
+    fn a_command_has_as_many_looks_as_its_time_has() {
+        let of = |timeout| {
+            let mut patience = Patience::of(timeout);
+            let mut looks = 0;
+            while !patience.is_over() {
+                patience.look();
+                looks += 1;
+            }
+            looks
+        };
+        assert_eq!(of(Duration::from_secs(1)), 20);
+        assert_eq!(of(LOOK), 1);
+        assert_eq!(of(LOOK + Duration::from_nanos(1)), 2);
+    }
 
     #[test]
     fn a_command_is_told_as_it_could_be_given_again() {
