@@ -10,7 +10,8 @@
 //!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
 //!   all who need one of them again.
 //! - `checking`: the check of all images, by several workers at a time.
-//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
+//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes;
+//!   `verdicts`: what is known of images that were checked.
 //! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
 //!   with one again.
 //! - `kind`: what findings have in common that are told once.
@@ -50,6 +51,7 @@ mod session;
 mod shrink;
 mod story;
 mod trials;
+mod verdicts;
 
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};

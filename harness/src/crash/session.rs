@@ -28,6 +28,7 @@ use super::replay::Replay;
 use super::shrink::shrink;
 use super::story::tell;
 use super::trials::Trials;
+use super::verdicts::Verdicts;
 
 /// The most findings that are told, each of another kind.
 const MOST_TOLD: usize = 20;
@@ -299,9 +300,10 @@ impl Session {
             return Found::default();
         }
         let checker = self.checker(stop);
+        let known = || Verdicts::of(plan, checks);
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("crash-shrink".into());
-            let shrinks = || self.told(&groups, plan, &checker, Trials::new(&checker));
+            let shrinks = || self.told(&groups, plan, &checker, Trials::new(&checker), known());
             match builder.spawn_scoped(scope, shrinks) {
                 Ok(told) => {
                     let told = told.join();
@@ -309,7 +311,8 @@ impl Session {
                 }
                 Err(error) => {
                     let why = format!("a thread: {}", driver::system_words(error));
-                    self.told(&groups, plan, &checker, Trials::none(&checker, why))
+                    let trials = Trials::none(&checker, why);
+                    self.told(&groups, plan, &checker, trials, known())
                 }
             }
         })
@@ -321,6 +324,7 @@ impl Session {
         plan: &Plan,
         checker: &Checker<'_>,
         mut trials: Trials<'_>,
+        mut verdicts: Verdicts,
     ) -> Found {
         let mut replay = Replay::new(&self.log, self.options.assumptions, checker.terms.stop);
         let mut found = Found::default();
@@ -339,6 +343,7 @@ impl Session {
             }
             let (recipe, ran) = shrink(
                 &mut |image| trials.check(image),
+                &mut verdicts,
                 &replay.tree,
                 planned.recipe.clone(),
                 ran.clone(),

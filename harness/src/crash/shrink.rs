@@ -2,7 +2,6 @@
 //! long as the check still says the same of what is left. An image of which it says something else
 //! is of another kind, which has a finding of its own.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sim::tree::{AtStake, Tree, TreeSurvivors};
@@ -11,6 +10,7 @@ use crate::sim::{InodeNumber, Survival};
 use super::command::Ran;
 use super::kind::Kind;
 use super::recipe::Recipe;
+use super::verdicts::{Verdict, Verdicts};
 
 /// The most checks that the shrinking of one finding takes.
 const MOST_CHECKS: usize = 200;
@@ -19,9 +19,10 @@ const MOST_CHECKS: usize = 200;
 const MOST_IMAGES: usize = 2000;
 
 /// Shrinks what the crash has lost, with `tree` at its moment. `check` says what the check does of
-/// an image, if it can be run.
+/// an image, if it can be run, of which `verdicts` has nothing.
 pub(super) fn shrink(
     check: &mut dyn FnMut(Tree) -> Option<Ran>,
+    verdicts: &mut Verdicts,
     tree: &Tree,
     recipe: Recipe,
     ran: Ran,
@@ -34,6 +35,7 @@ pub(super) fn shrink(
     let survivors = whole(&at_stake, recipe.survivors(&at_stake));
     let mut shrinking = Shrinking {
         check,
+        verdicts,
         tree,
         stop,
         decisions: decisions(&at_stake),
@@ -42,7 +44,6 @@ pub(super) fn shrink(
         kind: Kind::of(&ran),
         ran,
         image: None,
-        others: BTreeSet::new(),
         checks: 0,
         images: 0,
     };
@@ -138,6 +139,7 @@ fn set_fate(survivors: &mut TreeSurvivors, inode: InodeNumber, place: usize, bec
 
 struct Shrinking<'a> {
     check: &'a mut dyn FnMut(Tree) -> Option<Ran>,
+    verdicts: &'a mut Verdicts,
     tree: &'a Tree,
     stop: &'a AtomicBool,
     decisions: Vec<Decision>,
@@ -149,8 +151,6 @@ struct Shrinking<'a> {
     kind: Kind,
     /// The digest of its image.
     image: Option<u128>,
-    /// Those of the images that are of no kind, or of another.
-    others: BTreeSet<u128>,
     checks: usize,
     images: usize,
 }
@@ -178,23 +178,27 @@ impl Shrinking<'_> {
         };
         self.images += 1;
         let digest = image.digest();
-        if self.others.contains(&digest) {
-            return false;
-        }
         // Of one that is alike the check says what it has said.
         if self.image != Some(digest) {
-            self.checks += 1;
-            match (self.check)(image) {
-                Some(ran) if Kind::of(&ran) == self.kind => self.ran = ran,
-                Some(_) => {
-                    self.others.insert(digest);
-                    return false;
+            match self.verdict(digest, image) {
+                Some(Verdict::Fails(ran)) if Kind::of(&ran) == self.kind => {
+                    self.ran = Ran::clone(&ran);
                 }
-                None => return false,
+                _ => return false,
             }
         }
         (self.survivors, self.image) = (attempted, Some(digest));
         true
+    }
+
+    /// What the check says of an image, if that is known or can be had.
+    fn verdict(&mut self, digest: u128, image: Tree) -> Option<Verdict> {
+        if let Some(known) = self.verdicts.get(digest) {
+            return Some(known);
+        }
+        self.checks += 1;
+        let ran = (self.check)(image)?;
+        self.verdicts.note(digest, ran)
     }
 
     /// Lets what was lost survive: all of it, halves of it, and smaller and smaller parts, until
@@ -283,6 +287,7 @@ fn with_run(runs: &[(u64, u64)], (mut from, mut to): (u64, u64)) -> Vec<(u64, u6
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
@@ -351,7 +356,8 @@ mod tests {
             checks += 1;
             Some(ran(passes(&image)))
         };
-        let (recipe, _) = shrink(&mut check, tree, recipe, ran(false), &never);
+        let mut none = Verdicts::default();
+        let (recipe, _) = shrink(&mut check, &mut none, tree, recipe, ran(false), &never);
         let survivors = recipe.survivors(&tree.at_stake());
         (survivors.files.into_values().flatten().collect(), checks)
     }
@@ -411,7 +417,15 @@ mod tests {
         }
         let never = AtomicBool::new(false);
         let mut check = |image: Tree| Some(ran(image.lookup(one, "2".as_ref()).is_ok()));
-        let (recipe, _) = shrink(&mut check, &tree, Recipe::Nothing, ran(false), &never);
+        let mut none = Verdicts::default();
+        let (recipe, _) = shrink(
+            &mut check,
+            &mut none,
+            &tree,
+            Recipe::Nothing,
+            ran(false),
+            &never,
+        );
         let survivors = recipe.survivors(&tree.at_stake());
         // One loses its second name and what comes after that.
         let expected = [true, true, true, true, false, true, false, true];
