@@ -67,3 +67,4 @@ pub use plan::{Model, Plan, Planned};
 pub use recipe::Recipe;
 pub use repeat::Shown;
 pub use session::{AtMoment, Options, Session};
+pub use shrink::NotFewest;

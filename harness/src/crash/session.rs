@@ -25,7 +25,7 @@ use super::plan::{Extent, Model, Plan};
 use super::recipe::Recipe;
 use super::replacement::replace;
 use super::replay::Replay;
-use super::shrink::shrink;
+use super::shrink::{NotFewest, Shrunk, shrink};
 use super::story::tell;
 use super::trials::Trials;
 use super::verdicts::Verdicts;
@@ -333,15 +333,18 @@ impl Session {
                 continue;
             };
             let stopped = checker.terms.stop.load(Ordering::Relaxed);
-            if found.told.len() == MOST_TOLD
-                || stopped && !found.told.is_empty()
-                || !replay.advance_to(planned.point)
-            {
+            let is_full = found.told.len() == MOST_TOLD;
+            if is_full || stopped && !found.told.is_empty() || !replay.advance_to(planned.point) {
+                found.stopped |= !is_full;
                 found.untold_kinds += 1;
                 found.untold_images += images;
                 continue;
             }
-            let (recipe, ran) = shrink(
+            let Shrunk {
+                recipe,
+                ran,
+                not_fewest,
+            } = shrink(
                 &mut |image| trials.check(image),
                 &mut verdicts,
                 &replay.tree,
@@ -352,7 +355,12 @@ impl Session {
             let point = (self.from, planned.point);
             let assumptions = &self.options.assumptions;
             let finding = tell(&replay.tree, &self.log, point, assumptions, recipe, ran);
-            found.told.push(Group { finding, images });
+            found.stopped |= not_fewest == Some(NotFewest::Stopped);
+            found.told.push(Group {
+                finding,
+                images,
+                not_fewest,
+            });
         }
         found.not_shrunk = trials.cannot();
         found

@@ -6,6 +6,7 @@ use std::process::{Child, Output};
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::support::cli::Sandbox;
 use crate::support::crash::{crash, found, start, wait_for, work};
@@ -162,6 +163,61 @@ fn a_signal_ends_the_planning() {
         let output = ended_by(child, signal);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["stopped_early"], true);
+    }
+}
+
+/// All was checked by then, and what was found is told as it is.
+#[test]
+fn a_signal_ends_the_shrinking_and_that_is_told() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let script = "for i in $(seq 20); do printf x >work/f$i; done; printf x >work/g";
+    let check = format!(
+        "echo >>count; test $(wc -l <count) != $(cat hangs) || {{ {ENDLESS} & wait; }}; \
+         test ! -e work/g || test -s work/g"
+    );
+    let args = [
+        "crash", "--dir", "work", "--check", &check, "--points", "2", "--jobs", "1",
+    ];
+    let command = ["--", "sh", "-c", script];
+    sandbox.write("hangs", "0");
+    let report = found(
+        &sandbox.run(&[&args[..], &["--json"], &command].concat()),
+        1,
+    );
+    assert_eq!(report["findings"][0]["not_fewest"], Value::Null);
+    assert_eq!(report["stopped_early"], false);
+    let before = report["different_images"].as_u64().unwrap() + 1;
+    assert!(sandbox.read("count").len() as u64 > before, "{report}");
+    // The first check of the shrinking does not end.
+    sandbox.write("hangs", (before + 1).to_string());
+    let why = "it may have lost more than it takes: its shrinking was stopped";
+    for json in [true, false] {
+        sandbox.write("count", "");
+        let more: &[&str] = if json {
+            &["--json"]
+        } else {
+            &["--report", "page"]
+        };
+        let mut child = start(&sandbox, &[&args[..], more, &command].concat());
+        wait_for(&mut child, || runs(&sandbox));
+        let output = ended_by(child, Signal::INT);
+        if json {
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["stopped_early"], true);
+            assert_eq!(report["checked_images"], report["different_images"]);
+            assert_eq!(report["findings"][0]["not_fewest"], "stopped");
+            continue;
+        }
+        let said = sandbox.text(&output.stdout);
+        assert!(said.contains(&format!("\n  {why}\n")), "{said}");
+        let stopped = "\nstopped before all that was found was shrunk\n";
+        assert!(said.contains(stopped), "{said}");
+        assert!(!said.contains("before all were checked"), "{said}");
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        assert!(page.contains("its shrinking was stopped."), "{page}");
     }
 }
 

@@ -50,7 +50,10 @@ pub(super) struct Report {
     /// Images that are different.
     different_images: u64,
     checked_images: u64,
+    /// Also where only the shrinking of what was found was.
     stopped_early: bool,
+    #[serde(skip)]
+    checks_stopped: bool,
     /// Why not all of them are checked, where nobody has stopped that.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_error: Option<String>,
@@ -171,6 +174,9 @@ struct FindingReport {
     #[serde(skip)]
     cut_short: Option<Part>,
     check: Checked,
+    /// Why it may have lost more than it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_fewest: Option<String>,
     /// Where it was written to.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     file: Option<PathBuf>,
@@ -228,6 +234,7 @@ impl Report {
             different_images: 0,
             checked_images: 0,
             stopped_early: false,
+            checks_stopped: false,
             ended_by_error: None,
             failed_images: 0,
             failed_different_images: 0,
@@ -274,7 +281,8 @@ impl Report {
             images: plan.images,
             different_images: plan.planned.len() as u64,
             checked_images: checks.checked,
-            stopped_early: checks.stopped,
+            stopped_early: checks.stopped || found.stopped,
+            checks_stopped: checks.stopped,
             ended_by_error: checks.ended_by,
             failed_images: alike.sum(),
             failed_different_images: checks.failed.len() as u64,
@@ -326,7 +334,7 @@ impl Report {
                 checked: self.checked_images,
                 failed: self.failed_images,
                 failed_different: self.failed_different_images,
-                stopped: self.stopped_early,
+                stopped: self.checks_stopped,
                 ended_by: self.ended_by_error.as_deref(),
                 moments,
                 findings: groups,
@@ -383,6 +391,7 @@ impl FindingReport {
             bytes_before_kill: finding.cut_short.map(|part| part.done),
             cut_short: finding.cut_short,
             check: Checked::of(&finding.ran),
+            not_fewest: group.not_fewest.map(|why| why.to_string()),
             file,
             not_written,
         }
