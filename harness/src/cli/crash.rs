@@ -32,7 +32,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 
 use idle_rules::idle_rules;
 use limits::{LimitArgs, Reached};
-use report::{Kept, Report};
+use report::{Kept, NothingCrashed, Report};
 use weaken::OfADirectory;
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
@@ -293,8 +293,17 @@ fn crash_and_tell(
             std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
         }
         let page = PageFile::begin(args.report.as_deref(), None)?;
-        let session = Session::run(options, interrupt.stop());
-        Ok((page, session.map_err(|error| failure(error, limits))?))
+        match Session::run(options, interrupt.stop()) {
+            Ok(session) => Ok((page, session)),
+            Err(error) => {
+                let document = args.json.then(|| NothingCrashed::of(&error, args, limits));
+                let failure = failure(error, limits);
+                if let Some(document) = document {
+                    output::json(&document.because(&failure.0))?;
+                }
+                Err(failure)
+            }
+        }
     };
     match begin() {
         Ok((page, session)) => {

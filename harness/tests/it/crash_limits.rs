@@ -385,6 +385,36 @@ fn findings_that_nobody_keeps_come_with_a_hint() {
     assert!(!sandbox.text(&done.stdout).contains(hint));
 }
 
+#[test]
+fn json_is_printed_also_where_nothing_could_be_crashed() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let rule = r#"{"file": "any", "kind": "link", "occurrence": {"nth": 0}, "fault": "io"}"#;
+    let fails = ["sh", "-c", "echo no; exit 5"];
+    let more = ["--json", "--fault", rule];
+    let done = crash(&sandbox, "true", &more, &fails);
+    let report = found(&done, 3);
+    let said = sandbox.text(&done.stderr);
+    let error = report["error"].as_str().unwrap();
+    assert_eq!(said, format!("ubdlab: {error}\n"));
+    assert_eq!(report["command"], "sh -c 'echo no; exit 5'");
+    assert_eq!(report["check"], "true");
+    assert_eq!(report["failed"], "the command");
+    assert_eq!(report["end"]["end"], "ended with status 5");
+    assert_eq!(report["end"]["said"][0], "no");
+    assert_eq!(report["rules"][0]["matched"], 0);
+    let more = ["--json", "--setup", "exit 6"];
+    let report = found(&crash(&sandbox, "true", &more, &fails), 3);
+    assert_eq!(report["failed"], "the setup");
+    assert_eq!(report["end"]["end"], "ended with status 6");
+    // It has not begun.
+    let report = found(&crash(&sandbox, "true", &["--json"], &["./not-there"]), 3);
+    let why = "the command ./not-there: no such file or directory";
+    assert_eq!(report["error"], why);
+    assert_eq!(report["failed"], Value::Null);
+}
+
 /// Those that pass are not all that there is.
 #[test]
 fn a_run_that_is_crashed_in_part_says_so() {

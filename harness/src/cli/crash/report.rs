@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::crash::{
-    AtMoment, Checks, CommandLine, Fate, Found, Group, MOST_LINES, Model, Part, Plan, Ran, Session,
-    said_lines,
+    AtMoment, CannotCrash, Checks, CommandLine, Fate, Found, Group, MOST_LINES, Model, Part, Plan,
+    Ran, Session, said_lines,
 };
+use crate::mount::Limits;
 use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
 use crate::sim::RuleMet;
 
@@ -205,14 +206,76 @@ struct Unsynced {
     fate: String,
 }
 
+/// Why nothing was crashed, where there is no run that could be told of.
+#[derive(Debug, Serialize)]
+pub(super) struct NothingCrashed {
+    command: String,
+    check: String,
+    /// As it is said on standard error.
+    error: String,
+    /// What has not done what it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<&'static str>,
+    /// How that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<CommandEnd>,
+    /// What was to fail.
+    rules: Vec<RuleReport>,
+    /// For which limits of ours it was told that there is no space.
+    #[serde(rename = "limits_reached")]
+    reached: Vec<Reached>,
+}
+
+impl NothingCrashed {
+    pub(super) fn of(error: &CannotCrash, args: &Args, limits: Limits) -> NothingCrashed {
+        let words = args.command.split_first();
+        let command = words.map(|(program, arguments)| {
+            CommandLine::Program(program.clone(), arguments.to_vec()).to_string()
+        });
+        let nothing = NothingCrashed {
+            command: command.unwrap_or_default(),
+            check: checked_by(args),
+            error: String::new(),
+            failed: None,
+            end: None,
+            rules: Vec::new(),
+            reached: Vec::new(),
+        };
+        let CannotCrash::Failed { what, ran, rules } = error else {
+            return nothing;
+        };
+        let reached = ran.reached.iter();
+        NothingCrashed {
+            failed: Some(what),
+            end: Some(CommandEnd::of(ran)),
+            rules: rules.iter().map(RuleReport::of).collect(),
+            reached: reached
+                .map(|limit| Reached::new(what, *limit, limits))
+                .collect(),
+            ..nothing
+        }
+    }
+
+    /// With the reason in the words of standard error.
+    pub(super) fn because(self, error: &str) -> NothingCrashed {
+        NothingCrashed {
+            error: error.to_owned(),
+            ..self
+        }
+    }
+}
+
+fn checked_by(args: &Args) -> String {
+    let check = args.check.as_ref();
+    check.map_or_else(String::new, |it| it.to_string_lossy().into_owned())
+}
+
 impl Report {
     fn begin(session: &Session, args: &Args) -> Report {
         let (changes, syncs) = session.changes();
         Report {
             command: session.command().to_string(),
-            check: (args.check.iter())
-                .map(|check| check.to_string_lossy().into_owned())
-                .collect(),
+            check: checked_by(args),
             model: match Model::from(args.model) {
                 Model::Power => "power",
                 Model::Kill => "kill",
