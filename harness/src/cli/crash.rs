@@ -1,6 +1,7 @@
 //! `ubdlab crash`.
 
 mod earlier;
+mod failed_operations;
 mod idle_rules;
 mod limits;
 mod report;
@@ -30,6 +31,7 @@ use super::own_files::{OwnFiles, json_right_in};
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
+use failed_operations::failed_operations;
 use idle_rules::idle_rules;
 use limits::{LimitArgs, Reached};
 use report::{Kept, NothingCrashed, Report};
@@ -409,8 +411,7 @@ fn remarks(session: &Session) -> Vec<String> {
         let path = shown(path);
         format!("{path}: left out: neither a file nor a directory nor a symbolic link")
     });
-    let injected = session.injected.iter();
-    let injected = injected.map(|injected| format!("failed as asked for: {injected}"));
+    let injected = failed_operations(&session.injected);
     let idle = idle_rules(&session.rules);
     let limits = session.limits();
     let reached = session.reached.iter();
@@ -504,7 +505,15 @@ impl Args {
 
     /// What has no sense by itself.
     fn wrong_alone(&self) -> Option<String> {
-        // An empty line passes on everything. It is what a shell makes of a variable that is unset.
+        // What a shell makes of a variable that is unset.
+        if self
+            .command
+            .first()
+            .is_some_and(|program| program.is_empty())
+        {
+            return Some("COMMAND: found an empty name, expected that of a program".into());
+        }
+        // An empty line passes on everything.
         let check = self.check.as_ref()?;
         let is_blank = check.as_encoded_bytes().iter().all(u8::is_ascii_whitespace);
         is_blank.then(|| "--check: found an empty command, expected one that looks at DIR".into())
