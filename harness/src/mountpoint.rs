@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use driver::{shell_path, system_words};
+use rustix::fs::{AtFlags, CWD, FsWord, StatxAttributes, StatxFlags, statfs, statx};
 use rustix::io::Errno;
 
 pub(crate) use mount::{Ended, Mount};
@@ -19,6 +20,9 @@ use unmounter::wait_for_another;
 
 /// The kernel's end of all FUSE mounts.
 const DEVICE: &str = "/dev/fuse";
+
+/// What `statfs` calls a FUSE file system.
+const FUSE_MAGIC: FsWord = 0x6573_5546;
 
 /// The helper that mounts and unmounts for users who are not root.
 const HELPER: &str = "fusermount3";
@@ -48,7 +52,28 @@ fn empty(directory: &Path) -> Result<PathBuf, String> {
     if entries.next().is_some() {
         return Err("found a directory with something in it, expected an empty one".into());
     }
+    if is_fuse_mount(directory) {
+        return Err("found a FUSE mount, with nothing in it, expected another directory".into());
+    }
     directory.canonicalize().map_err(words)
+}
+
+/// Whether a FUSE file system is mounted there. A second mount on the same directory would hide it,
+/// and keep its server from taking it away.
+fn is_fuse_mount(directory: &Path) -> bool {
+    let is_fuse = statfs(directory).is_ok_and(|found| found.f_type == FUSE_MAGIC);
+    is_fuse && is_mount_point(directory)
+}
+
+/// Whether something is mounted there.
+fn is_mount_point(directory: &Path) -> bool {
+    let found = statx(
+        CWD,
+        directory,
+        AtFlags::STATX_DONT_SYNC,
+        StatxFlags::empty(),
+    );
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// What is said of a mount whose server was killed.

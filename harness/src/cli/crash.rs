@@ -1,6 +1,7 @@
 //! `ubdlab crash`.
 
 mod earlier;
+mod failed_operations;
 mod idle_rules;
 mod limits;
 mod report;
@@ -30,9 +31,10 @@ use super::own_files::{OwnFiles, json_right_in};
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
+use failed_operations::failed_operations;
 use idle_rules::idle_rules;
 use limits::{LimitArgs, Reached};
-use report::{Kept, Report};
+use report::{Kept, NothingCrashed, Report};
 use weaken::OfADirectory;
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
@@ -293,8 +295,17 @@ fn crash_and_tell(
             std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
         }
         let page = PageFile::begin(args.report.as_deref(), None)?;
-        let session = Session::run(options, interrupt.stop());
-        Ok((page, session.map_err(|error| failure(error, limits))?))
+        match Session::run(options, interrupt.stop()) {
+            Ok(session) => Ok((page, session)),
+            Err(error) => {
+                let document = args.json.then(|| NothingCrashed::of(&error, args, limits));
+                let failure = failure(error, limits);
+                if let Some(document) = document {
+                    output::json(&document.because(&failure.0))?;
+                }
+                Err(failure)
+            }
+        }
     };
     match begin() {
         Ok((page, session)) => {
@@ -400,8 +411,7 @@ fn remarks(session: &Session) -> Vec<String> {
         let path = shown(path);
         format!("{path}: left out: neither a file nor a directory nor a symbolic link")
     });
-    let injected = session.injected.iter();
-    let injected = injected.map(|injected| format!("failed as asked for: {injected}"));
+    let injected = failed_operations(&session.injected);
     let idle = idle_rules(&session.rules);
     let limits = session.limits();
     let reached = session.reached.iter();
@@ -495,7 +505,15 @@ impl Args {
 
     /// What has no sense by itself.
     fn wrong_alone(&self) -> Option<String> {
-        // An empty line passes on everything. It is what a shell makes of a variable that is unset.
+        // What a shell makes of a variable that is unset.
+        if self
+            .command
+            .first()
+            .is_some_and(|program| program.is_empty())
+        {
+            return Some("COMMAND: found an empty name, expected that of a program".into());
+        }
+        // An empty line passes on everything.
         let check = self.check.as_ref()?;
         let is_blank = check.as_encoded_bytes().iter().all(u8::is_ascii_whitespace);
         is_blank.then(|| "--check: found an empty command, expected one that looks at DIR".into())

@@ -42,6 +42,8 @@ pub struct Checked {
 pub struct Checks {
     /// How many images were checked.
     pub checked: u64,
+    /// The places of those that passed, in any order.
+    pub passed: Vec<usize>,
     /// Those that did not pass, in the order of the plan.
     pub failed: Vec<Checked>,
     /// Whether they were stopped before the end.
@@ -229,8 +231,9 @@ impl<'a> Shared<'a> {
         let checks = &mut state.checks;
         checks.checked += 1;
         checks.reached.extend(&ran.reached);
-        if !ran.end.is_good() {
-            checks.failed.push(Checked { planned, ran });
+        match ran.end.is_good() {
+            true => checks.passed.push(planned),
+            false => checks.failed.push(Checked { planned, ran }),
         }
         (self.progress)(checks.checked);
     }
@@ -287,6 +290,7 @@ mod tests {
             point,
             recipe: Recipe::Nothing,
             alike: 1,
+            digest: u128::from(point),
         };
         Plan {
             points: images,

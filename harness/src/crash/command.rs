@@ -6,21 +6,23 @@ use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, tick, unbounded};
 use driver::shell_word;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::place::View;
-use super::processes::Processes;
-use crate::clock;
+use super::processes::{Processes, TAKEN_AWAY};
 use crate::mount::{Come, Limit, MountedTree};
+
+/// What runs a line.
+const SHELL: &str = "/bin/sh";
 
 /// The most bytes of a command's output that are kept: the last ones.
 const MOST_SAID: usize = 16 << 10;
@@ -50,17 +52,13 @@ impl CommandLine {
         }
     }
 
-    fn process(&self) -> Command {
+    /// The program, and its arguments.
+    fn words(&self) -> Vec<OsString> {
         match self {
-            CommandLine::Shell(line) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(line);
-                shell
-            }
+            CommandLine::Shell(line) => vec![SHELL.into(), "-c".into(), line.clone()],
             CommandLine::Program(program, arguments) => {
-                let mut command = Command::new(program);
-                command.args(arguments);
-                command
+                let words = [program].into_iter().chain(arguments);
+                words.cloned().collect()
             }
         }
     }
@@ -177,18 +175,16 @@ pub(super) fn run(
 ) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
     let heard = Heard::listen(reader)?;
-    let mut process = command.process();
-    process.current_dir(terms.within).process_group(0);
-    process.stdin(Stdio::null());
-    process.stdout(writer.try_clone()?);
-    process.stderr(writer);
     let processes = &view.processes;
     let (tells, events) = unbounded();
     let ended = std::thread::scope(|scope| {
-        // To start it takes files that may be on the mount, which this thread serves meanwhile.
+        // What it takes to start may be on the mount, which this thread serves meanwhile.
         let builder = std::thread::Builder::new().name("command".into());
-        builder.spawn_scoped(scope, move || attend(process, processes, &tells))?;
-        let (ticks, began) = (tick(LOOK), clock::start());
+        let output = OwnedFd::from(writer);
+        builder.spawn_scoped(scope, move || {
+            attend(command, terms.within, output, processes, &tells);
+        })?;
+        let (ticks, mut patience) = (tick(LOOK), Patience::of(terms.timeout));
         let (mut process, mut killed) = (None, None);
         loop {
             match view.serve(tree, &events, &ticks) {
@@ -197,13 +193,13 @@ pub(super) fn run(
                     return Ok(killed.unwrap_or(End::Exited(status)));
                 }
                 Some(Come::Awaited(Event::Failed(error))) => return Err(error),
-                Some(Come::Beside(_)) => {}
+                Some(Come::Beside(_)) => patience.look(),
                 Some(Come::Unmounted) => return Err(end_without_mount(process, &events)),
                 None => return Err(io::Error::other("the thread that waits for it has ended")),
             }
             let end = match terms.stop.load(Ordering::Relaxed) {
                 true => End::Stopped,
-                false if began.elapsed() > terms.timeout => End::TimedOut,
+                false if patience.is_over() => End::TimedOut,
                 false => continue,
             };
             if let (None, Some(process)) = (killed, &process) {
@@ -220,6 +216,30 @@ pub(super) fn run(
     })
 }
 
+/// How long a command may take, counted in looks. A clock would go on while this program is stopped
+/// (Ctrl-Z), and does not answer what the command asks for.
+#[derive(Debug)]
+struct Patience {
+    looks_left: u128,
+}
+
+impl Patience {
+    fn of(timeout: Duration) -> Patience {
+        Patience {
+            looks_left: timeout.as_nanos().div_ceil(LOOK.as_nanos()),
+        }
+    }
+
+    /// One look's time has passed.
+    fn look(&mut self) {
+        self.looks_left = self.looks_left.saturating_sub(1);
+    }
+
+    fn is_over(&self) -> bool {
+        self.looks_left == 0
+    }
+}
+
 /// Ends a command that has lost its mount: it works on the real directory.
 fn end_without_mount(mut process: Option<OwnedFd>, events: &Receiver<Event>) -> io::Error {
     loop {
@@ -228,27 +248,29 @@ fn end_without_mount(mut process: Option<OwnedFd>, events: &Receiver<Event>) -> 
         }
         match events.recv() {
             Ok(Event::Started(started)) => process = Some(started),
-            _ => return io::Error::other("the mount of the simulated directory was taken away"),
+            _ => return io::Error::other(TAKEN_AWAY),
         }
     }
 }
 
-/// Starts the process, waits for its end, and ends all that it has started.
-fn attend(mut process: Command, processes: &Processes, tells: &Sender<Event>) {
+/// Starts the command, waits for its end, and ends all that it has started.
+fn attend(
+    command: &CommandLine,
+    within: &Path,
+    output: OwnedFd,
+    processes: &Processes,
+    tells: &Sender<Event>,
+) {
     let end = || -> io::Result<ExitStatus> {
-        processes.enter()?;
-        let mut child = process.spawn()?;
-        // What the descriptors of the output hold here is not for the child alone.
-        drop(process);
-        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(started) => drop(tells.send(Event::Started(started))),
-            // It could not be ended when it takes too long.
-            Err(error) => {
-                let _ = child.kill().and_then(|()| child.wait());
-                return Err(error.into());
+        let started = processes.start(within, command.words(), output);
+        let started = started.map_err(|error| match command {
+            CommandLine::Shell(_) if error.kind() == io::ErrorKind::NotFound => {
+                io::Error::other(format!("{SHELL}: {}", driver::system_words(error)))
             }
-        }
-        let status = child.wait()?;
+            _ => error,
+        });
+        drop(tells.send(Event::Started(started?)));
+        let status = processes.wait()?;
         processes.end_all()?;
         Ok(status)
     };
@@ -295,6 +317,23 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// And not what a clock says, which goes on while this program is stopped.
+    #[test]
+    fn a_command_has_as_many_looks_as_its_time_has() {
+        let of = |timeout| {
+            let mut patience = Patience::of(timeout);
+            let mut looks = 0;
+            while !patience.is_over() {
+                patience.look();
+                looks += 1;
+            }
+            looks
+        };
+        assert_eq!(of(Duration::from_secs(1)), 20);
+        assert_eq!(of(LOOK), 1);
+        assert_eq!(of(LOOK + Duration::from_nanos(1)), 2);
+    }
 
     #[test]
     fn a_command_is_told_as_it_could_be_given_again() {

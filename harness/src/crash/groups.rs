@@ -7,6 +7,7 @@ use super::command::Ran;
 use super::finding::Finding;
 use super::kind::Kind;
 use super::plan::Plan;
+use super::shrink::NotFewest;
 
 /// Images that do not pass in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Group {
     pub finding: Finding,
     /// How many there are.
     pub images: u64,
+    /// Why it may have lost more than it takes.
+    pub not_fewest: Option<NotFewest>,
 }
 
 /// All that was found.
@@ -28,6 +31,8 @@ pub struct Found {
     pub untold_images: u64,
     /// Why what is told is not shrunk, or not all of it.
     pub not_shrunk: Option<String>,
+    /// Whether everything was to end before all was told, or shrunk to the end.
+    pub stopped: bool,
 }
 
 /// Puts findings of one kind together; the first of each in the plan stands for them. What it has

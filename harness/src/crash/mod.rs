@@ -3,13 +3,15 @@
 //!
 //! - [`Session`]: the directory as it was, the command's run, and the check of its end.
 //! - `place`: a thread's own view of the file system, with a simulated directory over the real one.
-//! - `processes`: what runs in a view, and ends before its mount goes.
+//! - `processes`: what runs in a view, and ends before its mount goes; `first_process`: what starts
+//!   it there, by `init_messages`; `later_mounts`: what that has mounted, and goes with it.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once; `replay` goes through the run for it, and for
 //!   all who need one of them again.
 //! - `checking`: the check of all images, by several workers at a time.
-//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes.
+//! - `shrink`: a finding with the fewest lost operations; `trials`: the checks that it takes;
+//!   `verdicts`: what is known of images that were checked.
 //! - `finding_file`, `finding_read`, `kept_change`, `repeat`: a finding as a file, and what is done
 //!   with one again.
 //! - `kind`: what findings have in common that are told once.
@@ -28,10 +30,13 @@ mod command;
 mod finding;
 mod finding_file;
 mod finding_read;
+mod first_process;
 mod groups;
+mod init_messages;
 mod keeping;
 mod kept_change;
 mod kind;
+mod later_mounts;
 mod names_then;
 mod own_ids;
 mod place;
@@ -46,18 +51,20 @@ mod session;
 mod shrink;
 mod story;
 mod trials;
+mod verdicts;
 
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
 pub use finding::{CrashedOperation, Fate, Finding, Part};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub(crate) use first_process::be_init_if_asked;
 pub use groups::{Found, Group};
 pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::Text;
 pub use kind::{MOST_LINES, said_lines};
 pub use plan::{Model, Plan, Planned};
-pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;
 pub use repeat::Shown;
 pub use session::{AtMoment, Options, Session};
+pub use shrink::NotFewest;

@@ -41,6 +41,8 @@ pub struct Planned {
     pub recipe: Recipe,
     /// How many images are like this, itself among them.
     pub alike: u64,
+    /// By which they are known to be.
+    pub digest: u128,
 }
 
 /// What is going to be checked, in the order of the run.
@@ -110,12 +112,14 @@ impl Plan {
                 };
                 plan.images += 1;
                 let planned = plan.planned.len();
-                match *known.entry(image.digest()).or_insert(planned) {
+                let digest = image.digest();
+                match *known.entry(digest).or_insert(planned) {
                     first if first < planned => plan.planned[first].alike += 1,
                     _ => plan.planned.push(Planned {
                         point,
                         recipe,
                         alike: 1,
+                        digest,
                     }),
                 }
             }

@@ -1,33 +1,39 @@
 //! The processes of a view: they end before the mount that they work on goes, or changes.
 //!
 //! They are in a PID namespace, which no process leaves: neither by a session of its own, nor when
-//! its parent has ended. The first process of the namespace is this program once more, under
-//! another name. When it is asked to, it kills all others and waits until the last of them has
-//! gone. When it ends itself, the kernel kills them. It ends when nobody can ask it any more, and
-//! so even SIGKILL of this program leaves none of them running.
+//! its parent has ended. The first process of the namespace ([`super::first_process`]) starts them.
+//! When it is asked to, it kills all others and waits until the last of them has gone. When it ends
+//! itself, the kernel kills them. It ends when nobody can ask it any more, and so even SIGKILL of
+//! this program leaves none of them running.
 
-use std::ffi::{CStr, OsStr};
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use driver::shown;
+use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, pidfd_open, waitid,
-};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// The name under which this program is the first process of a namespace.
-const NAME: &str = "ubdlab-crash-init";
+use super::first_process::NAME;
+use super::init_messages::{Answer, Missing, Order};
+use super::later_mounts::{Left, number_at};
 
 /// This program, whatever has become of its file.
 const ITSELF: &str = "/proc/self/exe";
 
-/// What an answer is, and what is asked: there is only one thing to ask for.
-const WORD: [u8; 1] = [b'.'];
+/// What is said of a command that has lost its mount.
+pub(super) const TAKEN_AWAY: &str = "the mount of the simulated directory was taken away";
+
+/// Where the namespace has what shows its processes.
+const PROC: &str = "/proc";
 
 /// The longest that processes which were killed may take to go. One that waits for a dead disk may
 /// never go.
@@ -40,9 +46,11 @@ const LONGEST_END: Timespec = Timespec {
 #[derive(Debug)]
 pub(super) struct Processes {
     init: Child,
-    asks: Option<ChildStdin>,
-    answers: ChildStdout,
+    /// The other end is the first process's standard input. `None` when it is to end.
+    link: Option<UnixStream>,
     descriptor: OwnedFd,
+    /// The mount of `/proc` before the namespace had one.
+    proc_before: Option<u64>,
 }
 
 impl Processes {
@@ -52,12 +60,14 @@ impl Processes {
     /// # Errors
     /// The system's.
     pub(super) fn begin() -> io::Result<Processes> {
+        let proc_before = number_at(Path::new(PROC));
+        let (link, its_end) = UnixStream::pair()?;
         let start = || -> io::Result<Child> {
             // It is for what this thread starts, which can start no thread any more.
             unshare(CloneFlags::CLONE_NEWPID)?;
             let mut command = Command::new(ITSELF);
             command.arg0(NAME).current_dir("/").process_group(0);
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.stdin(OwnedFd::from(its_end)).stdout(Stdio::null());
             command.stderr(Stdio::null()).spawn()
         };
         let mut init = std::thread::scope(|scope| {
@@ -65,97 +75,131 @@ impl Processes {
             let started = builder.spawn_scoped(scope, start)?.join();
             started.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let pid = Pid::from_child(&init);
-        let descriptor = pidfd_open(pid, PidfdFlags::empty());
-        match (init.stdin.take(), init.stdout.take(), descriptor) {
-            (asks @ Some(_), Some(answers), Ok(descriptor)) => {
-                let processes = Processes {
-                    init,
-                    asks,
-                    answers,
-                    descriptor,
-                };
-                processes.answered()?;
-                Ok(processes)
-            }
-            (_, _, descriptor) => {
+        let descriptor = match pidfd_open(Pid::from_child(&init), PidfdFlags::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
                 let _ = init.kill().and_then(|()| init.wait());
-                Err(descriptor
-                    .err()
-                    .map_or(io::ErrorKind::Other.into(), io::Error::from))
+                return Err(error.into());
             }
+        };
+        let mut processes = Processes {
+            init,
+            link: Some(link),
+            descriptor,
+            proc_before,
+        };
+        if let Err(error) = processes.is_done() {
+            processes.end();
+            return Err(error);
+        }
+        Ok(processes)
+    }
+
+    /// Starts a command that runs in `within`; its pidfd. What it says goes to `output`.
+    ///
+    /// # Errors
+    /// The system's, or what is missing.
+    pub(super) fn start(
+        &self,
+        within: &Path,
+        words: impl IntoIterator<Item = OsString>,
+        output: OwnedFd,
+    ) -> io::Result<OwnedFd> {
+        let link = self.link()?;
+        let words = [OsString::from(within)].into_iter().chain(words).collect();
+        Order::Start { words, output }.send(link)?;
+        match Answer::receive(link)? {
+            Answer::Started(process) => Ok(process),
+            Answer::NotStarted(errno, missing) => Err(match missing {
+                Missing::Place => io::Error::other(format!(
+                    "{}: found no such directory, in which it is to run",
+                    shown(within)
+                )),
+                Missing::Interpreter => io::Error::other(
+                    "found the file, and not the interpreter that its first line or its header \
+                     names",
+                ),
+                Missing::Unknown => io::Error::from_raw_os_error(errno),
+            }),
+            _ => Err(another_answer()),
         }
     }
 
-    /// The processes that the calling thread starts from now on are among these.
-    pub(super) fn enter(&self) -> io::Result<()> {
-        Ok(setns(&self.descriptor, CloneFlags::CLONE_NEWPID)?)
+    /// Waits for the end of the command that was started.
+    pub(super) fn wait(&self) -> io::Result<ExitStatus> {
+        match Answer::receive(self.link()?)? {
+            Answer::Ended(status) => Ok(ExitStatus::from_raw(status)),
+            _ => Err(another_answer()),
+        }
     }
 
-    /// Kills all processes and waits until they have gone. What they ask of a mount has to be
-    /// answered meanwhile. Those that the caller has started directly it has waited for.
+    /// Notes what is mounted, with the simulated directory over this one. `outside` is the list of
+    /// the mounts outside of the view.
+    pub(super) fn note_mounts(&self, directory: &Path, outside: File) -> io::Result<()> {
+        let order = Order::NoteMounts {
+            directory: directory.into(),
+            outside: outside.into(),
+        };
+        order.send(self.link()?)?;
+        self.is_done()
+    }
+
+    /// Kills all processes, waits until they have gone, and takes away what they have mounted. What
+    /// is asked of the simulated directory has to be answered meanwhile.
+    ///
+    /// # Errors
+    /// It does not end, or it has left no simulated directory.
     pub(super) fn end_all(&self) -> io::Result<()> {
-        if let Some(mut asks) = self.asks.as_ref() {
-            asks.write_all(&WORD)?;
-        }
-        self.answered()
+        Order::EndAll.send(self.link()?)?;
+        self.is_done()
     }
 
-    fn answered(&self) -> io::Result<()> {
-        if !comes(&self.answers)? {
+    /// Waits until the first process says so.
+    fn is_done(&self) -> io::Result<()> {
+        let link = self.link()?;
+        if !comes(link)? {
             let found = "a process that was started does not end, although it was killed";
             return Err(io::Error::other(found));
         }
-        match rustix::io::read(&self.answers, &mut [0]) {
-            Ok(0) => Err(io::Error::other(
-                "the first process of its namespace has ended",
+        match Answer::receive(link)? {
+            Answer::Done(Left::Whole) => Ok(()),
+            Answer::Done(Left::Covered) => Err(io::Error::other(
+                "something was mounted over the simulated directory",
             )),
-            answered => Ok(answered.map(drop)?),
+            Answer::Done(Left::TakenAway) => Err(io::Error::other(TAKEN_AWAY)),
+            _ => Err(another_answer()),
         }
+    }
+
+    fn link(&self) -> io::Result<&UnixStream> {
+        self.link.as_ref().ok_or_else(another_answer)
     }
 
     /// Ends the namespace; whether all of it has gone.
     pub(super) fn end(&mut self) -> bool {
-        self.asks = None;
+        self.link = None;
         let _ = self.init.kill();
-        comes(&self.descriptor).is_ok_and(|ended| ended) && self.init.wait().is_ok()
+        let has_ended =
+            comes(&self.descriptor).is_ok_and(|ended| ended) && self.init.wait().is_ok();
+        // Its own shows nothing any more. Another view of this thread is a copy of this one.
+        if number_at(Path::new(PROC)) != self.proc_before {
+            let _ = unmount(PROC, UnmountFlags::DETACH);
+        }
+        has_ended
     }
 }
 
+/// Nothing that is done goes on after it.
+fn another_answer() -> io::Error {
+    io::Error::other("the first process of its namespace has answered something else")
+}
+
 /// Whether there is something to read before [`LONGEST_END`] is over.
-fn comes(from: &impl std::os::fd::AsFd) -> io::Result<bool> {
+fn comes(from: &impl AsFd) -> io::Result<bool> {
     loop {
         match poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&LONGEST_END)) {
             Err(Errno::INTR) => {}
             found => return Ok(found? > 0),
         }
     }
-}
-
-/// What this program does instead of all else, where [`Processes`] has started it.
-pub(crate) fn be_init_if_asked() -> Option<ExitCode> {
-    let is_asked = std::env::args_os().next().as_deref() == Some(OsStr::new(NAME));
-    if !is_asked || !getpid().is_init() {
-        return None;
-    }
-    // A container may not allow it. Then `/proc` is that of the system, with other numbers.
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let _ = mount("proc", "/proc", "proc", flags, None::<&CStr>);
-    loop {
-        let answered = rustix::io::write(rustix::stdio::stdout(), &WORD);
-        if answered.is_err() || io::stdin().read_exact(&mut [0]).is_err() {
-            return Some(ExitCode::SUCCESS);
-        }
-        kill_all_others();
-    }
-}
-
-/// Kills all other processes of the namespace and waits until they have gone. Whatever its parent
-/// was, a process that has lost it is a child of this one.
-fn kill_all_others() {
-    // As a group this number stands for all processes but this. None of them can start another one
-    // once it has a signal that kills it.
-    let _ = kill_process_group(Pid::INIT, Signal::KILL);
-    let any = || waitid(WaitId::All, WaitIdOptions::EXITED);
-    while matches!(any(), Ok(_) | Err(Errno::INTR)) {}
 }

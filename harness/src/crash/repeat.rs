@@ -98,8 +98,17 @@ impl FindingFile {
         mounted();
         let mut tree = MountedTree::new(remains, limits);
         let ended = mount.serve(&mut tree, until, &never::<()>());
-        unfinished::undo(undoable, || drop(mount));
+        // A signal that ends the program waits for this, and so this waits for nobody.
+        let taken = unfinished::undo(undoable, || mount.take_away());
+        drop(mount);
         unmounter.end();
+        if taken.is_err() {
+            let again = driver::shell_path(&directory);
+            return Err(cannot(format!(
+                "something was mounted over what the crash has left; this takes both away: \
+                 umount -l {again}; umount -l {again}"
+            )));
+        }
         Ok(match ended {
             Some(Come::Unmounted) => Shown::Unmounted,
             _ => Shown::UntilTheEnd,

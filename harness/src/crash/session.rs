@@ -1,6 +1,5 @@
 //! A directory as it was, the run of a command on it, and what its crashes leave.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,14 +20,15 @@ use super::groups::{Found, Group, groups};
 use super::keeping::{CannotKeep, Replaceable};
 use super::names_then::NamesThen;
 use super::own_ids::OwnIds;
-use super::place::View;
+use super::place::{self, View};
 use super::plan::{Extent, Model, Plan};
 use super::recipe::Recipe;
 use super::replacement::replace;
 use super::replay::Replay;
-use super::shrink::shrink;
+use super::shrink::{NotFewest, Shrunk, shrink};
 use super::story::tell;
 use super::trials::Trials;
+use super::verdicts::Verdicts;
 
 /// The most findings that are told, each of another kind.
 const MOST_TOLD: usize = 20;
@@ -120,6 +120,7 @@ impl Session {
     }
 
     fn run_here(options: Options, stop: &AtomicBool) -> Result<Session, CannotCrash> {
+        place::check(&options.directory).map_err(CannotCrash::Place)?;
         let most = MostLoaded {
             nodes: options.limits.nodes,
             bytes: options.limits.bytes.min(options.limits.logged),
@@ -148,7 +149,7 @@ impl Session {
         };
         let runs = |command: &CommandLine, what: &str, mounted: &mut MountedTree| {
             run(command, terms, &view, mounted).map_err(|error| CannotCrash::Start {
-                error: of_the_interpreter(command, &options.within, error),
+                error,
                 what: match command {
                     CommandLine::Shell(_) => String::from(what),
                     CommandLine::Program(program, _) => {
@@ -299,9 +300,10 @@ impl Session {
             return Found::default();
         }
         let checker = self.checker(stop);
+        let known = || Verdicts::of(plan, checks);
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("crash-shrink".into());
-            let shrinks = || self.told(&groups, plan, &checker, Trials::new(&checker));
+            let shrinks = || self.told(&groups, plan, &checker, Trials::new(&checker), known());
             match builder.spawn_scoped(scope, shrinks) {
                 Ok(told) => {
                     let told = told.join();
@@ -309,7 +311,8 @@ impl Session {
                 }
                 Err(error) => {
                     let why = format!("a thread: {}", driver::system_words(error));
-                    self.told(&groups, plan, &checker, Trials::none(&checker, why))
+                    let trials = Trials::none(&checker, why);
+                    self.told(&groups, plan, &checker, trials, known())
                 }
             }
         })
@@ -321,6 +324,7 @@ impl Session {
         plan: &Plan,
         checker: &Checker<'_>,
         mut trials: Trials<'_>,
+        mut verdicts: Verdicts,
     ) -> Found {
         let mut replay = Replay::new(&self.log, self.options.assumptions, checker.terms.stop);
         let mut found = Found::default();
@@ -329,16 +333,20 @@ impl Session {
                 continue;
             };
             let stopped = checker.terms.stop.load(Ordering::Relaxed);
-            if found.told.len() == MOST_TOLD
-                || stopped && !found.told.is_empty()
-                || !replay.advance_to(planned.point)
-            {
+            let is_full = found.told.len() == MOST_TOLD;
+            if is_full || stopped && !found.told.is_empty() || !replay.advance_to(planned.point) {
+                found.stopped |= !is_full;
                 found.untold_kinds += 1;
                 found.untold_images += images;
                 continue;
             }
-            let (recipe, ran) = shrink(
+            let Shrunk {
+                recipe,
+                ran,
+                not_fewest,
+            } = shrink(
                 &mut |image| trials.check(image),
+                &mut verdicts,
                 &replay.tree,
                 planned.recipe.clone(),
                 ran.clone(),
@@ -347,7 +355,12 @@ impl Session {
             let point = (self.from, planned.point);
             let assumptions = &self.options.assumptions;
             let finding = tell(&replay.tree, &self.log, point, assumptions, recipe, ran);
-            found.told.push(Group { finding, images });
+            found.stopped |= not_fewest == Some(NotFewest::Stopped);
+            found.told.push(Group {
+                finding,
+                images,
+                not_fewest,
+            });
         }
         found.not_shrunk = trials.cannot();
         found
@@ -440,25 +453,6 @@ impl Session {
             true => replace(&replay.tree, old, stop),
             false => Err(CannotKeep::stopped(old).into()),
         }
-    }
-}
-
-/// An error of starting a command that is there: what is not there is what runs it, and the system
-/// has the same words for both.
-fn of_the_interpreter(command: &CommandLine, within: &Path, error: io::Error) -> io::Error {
-    let file = match command {
-        CommandLine::Program(program, _) if error.kind() == io::ErrorKind::NotFound => {
-            Path::new(program)
-        }
-        _ => return error,
-    };
-    // One without a slash is looked for elsewhere.
-    let is_path = file.components().count() > 1 || file.is_absolute();
-    match is_path && within.join(file).is_file() {
-        true => io::Error::other(
-            "found the file, and not the interpreter that its first line or its header names",
-        ),
-        false => error,
     }
 }
 

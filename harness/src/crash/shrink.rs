@@ -2,15 +2,17 @@
 //! long as the check still says the same of what is left. An image of which it says something else
 //! is of another kind, which has a finding of its own.
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::figures::grouped;
 use crate::sim::tree::{AtStake, Tree, TreeSurvivors};
 use crate::sim::{InodeNumber, Survival};
 
 use super::command::Ran;
 use super::kind::Kind;
 use super::recipe::Recipe;
+use super::verdicts::{Verdict, Verdicts};
 
 /// The most checks that the shrinking of one finding takes.
 const MOST_CHECKS: usize = 200;
@@ -18,22 +20,60 @@ const MOST_CHECKS: usize = 200;
 /// The most images that are made for it. Most of them are alike, and are not checked.
 const MOST_IMAGES: usize = 2000;
 
+/// A finding as far as it was shrunk.
+#[derive(Debug)]
+pub(super) struct Shrunk {
+    pub(super) recipe: Recipe,
+    /// What the check says of it.
+    pub(super) ran: Ran,
+    /// Why it may lose more than it takes.
+    pub(super) not_fewest: Option<NotFewest>,
+}
+
+/// Why the shrinking of a finding has ended before nothing more could survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFewest {
+    /// Everything was to end.
+    Stopped,
+    /// It has taken as many checks as it may.
+    Checks,
+    /// It has made as many images as it may.
+    Images,
+}
+
+/// As the reason in a sentence.
+impl fmt::Display for NotFewest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotFewest::Stopped => f.write_str("stopped"),
+            NotFewest::Checks => write!(f, "ended after {MOST_CHECKS} checks"),
+            NotFewest::Images => write!(f, "ended after {} images", grouped(MOST_IMAGES as u64)),
+        }
+    }
+}
+
 /// Shrinks what the crash has lost, with `tree` at its moment. `check` says what the check does of
-/// an image, if it can be run.
+/// an image, if it can be run, of which `verdicts` has nothing.
 pub(super) fn shrink(
     check: &mut dyn FnMut(Tree) -> Option<Ran>,
+    verdicts: &mut Verdicts,
     tree: &Tree,
     recipe: Recipe,
     ran: Ran,
     stop: &AtomicBool,
-) -> (Recipe, Ran) {
+) -> Shrunk {
     if matches!(recipe, Recipe::Killed | Recipe::KilledWithin(_)) {
-        return (recipe, ran);
+        return Shrunk {
+            recipe,
+            ran,
+            not_fewest: None,
+        };
     }
     let at_stake = tree.at_stake();
     let survivors = whole(&at_stake, recipe.survivors(&at_stake));
     let mut shrinking = Shrinking {
         check,
+        verdicts,
         tree,
         stop,
         decisions: decisions(&at_stake),
@@ -42,9 +82,9 @@ pub(super) fn shrink(
         kind: Kind::of(&ran),
         ran,
         image: None,
-        others: BTreeSet::new(),
         checks: 0,
         images: 0,
+        not_fewest: None,
     };
     shrinking.image = shrinking
         .image_of(&shrinking.survivors)
@@ -52,11 +92,15 @@ pub(super) fn shrink(
     loop {
         let fewer = shrinking.lose_fewer();
         let less = shrinking.tear_less();
-        if !(fewer || less) || shrinking.is_over() {
+        if !(fewer || less) || !shrinking.may_go_on() {
             break;
         }
     }
-    (Recipe::Exactly(shrinking.survivors), shrinking.ran)
+    Shrunk {
+        recipe: Recipe::Exactly(shrinking.survivors),
+        ran: shrinking.ran,
+        not_fewest: shrinking.not_fewest,
+    }
 }
 
 /// With a decision about everything.
@@ -138,6 +182,7 @@ fn set_fate(survivors: &mut TreeSurvivors, inode: InodeNumber, place: usize, bec
 
 struct Shrinking<'a> {
     check: &'a mut dyn FnMut(Tree) -> Option<Ran>,
+    verdicts: &'a mut Verdicts,
     tree: &'a Tree,
     stop: &'a AtomicBool,
     decisions: Vec<Decision>,
@@ -149,17 +194,26 @@ struct Shrinking<'a> {
     kind: Kind,
     /// The digest of its image.
     image: Option<u128>,
-    /// Those of the images that are of no kind, or of another.
-    others: BTreeSet<u128>,
     checks: usize,
     images: usize,
+    /// Why something was not attempted.
+    not_fewest: Option<NotFewest>,
 }
 
 impl Shrinking<'_> {
-    fn is_over(&self) -> bool {
-        self.checks >= MOST_CHECKS
-            || self.images >= MOST_IMAGES
-            || self.stop.load(Ordering::Relaxed)
+    /// Whether something more is attempted. That is asked where there is something.
+    fn may_go_on(&mut self) -> bool {
+        let why = if self.stop.load(Ordering::Relaxed) {
+            NotFewest::Stopped
+        } else if self.checks >= MOST_CHECKS {
+            NotFewest::Checks
+        } else if self.images >= MOST_IMAGES {
+            NotFewest::Images
+        } else {
+            return true;
+        };
+        self.not_fewest.get_or_insert(why);
+        false
     }
 
     fn image_of(&self, survivors: &TreeSurvivors) -> Option<Tree> {
@@ -170,7 +224,7 @@ impl Shrinking<'_> {
     /// they leave. Whether it has.
     fn attempt(&mut self, attempted: TreeSurvivors) -> bool {
         let attempted = with_effect(self.tree, attempted);
-        if attempted == self.survivors || self.is_over() {
+        if attempted == self.survivors || !self.may_go_on() {
             return false;
         }
         let Some(image) = self.image_of(&attempted) else {
@@ -178,23 +232,27 @@ impl Shrinking<'_> {
         };
         self.images += 1;
         let digest = image.digest();
-        if self.others.contains(&digest) {
-            return false;
-        }
         // Of one that is alike the check says what it has said.
         if self.image != Some(digest) {
-            self.checks += 1;
-            match (self.check)(image) {
-                Some(ran) if Kind::of(&ran) == self.kind => self.ran = ran,
-                Some(_) => {
-                    self.others.insert(digest);
-                    return false;
+            match self.verdict(digest, image) {
+                Some(Verdict::Fails(ran)) if Kind::of(&ran) == self.kind => {
+                    self.ran = Ran::clone(&ran);
                 }
-                None => return false,
+                _ => return false,
             }
         }
         (self.survivors, self.image) = (attempted, Some(digest));
         true
+    }
+
+    /// What the check says of an image, if that is known or can be had.
+    fn verdict(&mut self, digest: u128, image: Tree) -> Option<Verdict> {
+        if let Some(known) = self.verdicts.get(digest) {
+            return Some(known);
+        }
+        self.checks += 1;
+        let ran = (self.check)(image)?;
+        self.verdicts.note(digest, ran)
     }
 
     /// Lets what was lost survive: all of it, halves of it, and smaller and smaller parts, until
@@ -202,7 +260,7 @@ impl Shrinking<'_> {
     fn lose_fewer(&mut self) -> bool {
         let mut some = false;
         let mut size = self.lost().len();
-        while size > 0 && !self.is_over() {
+        while size > 0 && self.may_go_on() {
             let mut changed = false;
             for part in self.lost().chunks(size) {
                 let mut attempted = self.survivors.clone();
@@ -241,7 +299,7 @@ impl Shrinking<'_> {
                 continue;
             };
             let mut open = between(runs, atoms);
-            while let Some((from, to)) = open.pop().filter(|_| !self.is_over()) {
+            while let Some((from, to)) = open.pop().filter(|_| self.may_go_on()) {
                 let Some(Survival::Torn(runs)) = fate(&self.survivors, inode, place) else {
                     break;
                 };
@@ -283,6 +341,7 @@ fn with_run(runs: &[(u64, u64)], (mut from, mut to): (u64, u64)) -> Vec<(u64, u6
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
@@ -351,8 +410,10 @@ mod tests {
             checks += 1;
             Some(ran(passes(&image)))
         };
-        let (recipe, _) = shrink(&mut check, tree, recipe, ran(false), &never);
-        let survivors = recipe.survivors(&tree.at_stake());
+        let mut none = Verdicts::default();
+        let shrunk = shrink(&mut check, &mut none, tree, recipe, ran(false), &never);
+        assert_eq!(shrunk.not_fewest, None);
+        let survivors = shrunk.recipe.survivors(&tree.at_stake());
         (survivors.files.into_values().flatten().collect(), checks)
     }
 
@@ -411,8 +472,16 @@ mod tests {
         }
         let never = AtomicBool::new(false);
         let mut check = |image: Tree| Some(ran(image.lookup(one, "2".as_ref()).is_ok()));
-        let (recipe, _) = shrink(&mut check, &tree, Recipe::Nothing, ran(false), &never);
-        let survivors = recipe.survivors(&tree.at_stake());
+        let mut none = Verdicts::default();
+        let shrunk = shrink(
+            &mut check,
+            &mut none,
+            &tree,
+            Recipe::Nothing,
+            ran(false),
+            &never,
+        );
+        let survivors = shrunk.recipe.survivors(&tree.at_stake());
         // One loses its second name and what comes after that.
         let expected = [true, true, true, true, false, true, false, true];
         assert_eq!(survivors.names, expected);
@@ -428,6 +497,25 @@ mod tests {
         });
         let (fates, _) = shrunk(&tree, recipe, |image| has(image, 0, 5));
         assert_eq!(fates, [Survival::Torn(vec![(0, 5), (6, 8)])]);
+    }
+
+    /// Of many writes each has to be lost, or everything was to end while one was checked.
+    #[test]
+    fn what_is_not_shrunk_to_the_end_says_why() {
+        let tree = written(300, 1);
+        let why = |stops: bool| {
+            let stop = AtomicBool::new(false);
+            let mut none = Verdicts::default();
+            let mut check = |image: Tree| {
+                stop.store(stops, Ordering::Relaxed);
+                Some(ran((0..300).any(|file| has(&image, file, 0))))
+            };
+            let nothing = Recipe::Nothing;
+            let shrunk = shrink(&mut check, &mut none, &tree, nothing, ran(false), &stop);
+            shrunk.not_fewest
+        };
+        assert_eq!(why(false), Some(NotFewest::Checks));
+        assert_eq!(why(true), Some(NotFewest::Stopped));
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Laboratory {
             blkdiscard,
         } = programs;
         let kit = Kit::make(directory, kernel, ubdlab, blkdiscard)?;
-        let mount = own_view::over(&disk).map_err(CannotFuzz::Mount)?;
+        own_view::enter().map_err(CannotFuzz::Mount)?;
+        let mount = own_view::mount(&disk).map_err(CannotFuzz::Mount)?;
         let empty = Tree::new(Assumptions::default());
         Ok(Laboratory {
             kit,

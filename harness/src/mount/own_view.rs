@@ -10,18 +10,25 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use super::TreeMount;
 use crate::mountpoint::Missing;
 
-/// Mounts over `directory` in a new namespace for the calling thread, which the threads and
-/// processes that it starts share.
+/// Gives the calling thread a view of its own, which the threads and processes that it starts
+/// share.
 ///
 /// # Errors
 /// What is missing, and what would help.
-pub(crate) fn over(directory: &Path) -> Result<TreeMount, String> {
+pub(crate) fn enter() -> Result<(), String> {
     let cannot = |error: io::Error| what_failed("a mount namespace of its own", &error);
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| cannot(error.into()))?;
     // What is mounted in this view is not to show in any other. What others unmount goes here too:
     // a disk that somebody takes out meanwhile would stay in use.
     let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", below).map_err(|error| cannot(error.into()))?;
+    mount_change("/", below).map_err(|error| cannot(error.into()))
+}
+
+/// Mounts over `directory` in the view of the calling thread.
+///
+/// # Errors
+/// As [`enter`].
+pub(crate) fn mount(directory: &Path) -> Result<TreeMount, String> {
     TreeMount::on(directory).map_err(|error| {
         let way_out = error.missing.map_or("", Missing::way_out);
         format!("{error}{way_out}")

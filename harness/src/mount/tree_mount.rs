@@ -39,6 +39,10 @@ pub enum Come<T, A> {
     Unmounted,
 }
 
+/// Something lies over a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Covered;
+
 /// Why a simulated directory is not mounted.
 #[derive(Debug, thiserror::Error)]
 #[error("mounting on {}: {why}", driver::shown(directory))]
@@ -79,6 +83,18 @@ impl TreeMount {
         move || mount.take_away().is_some()
     }
 
+    /// Takes the mount away. It does not wait for the end of what was asked.
+    ///
+    /// # Errors
+    /// Somebody else has mounted something over it, which stays, and so does this.
+    pub(crate) fn take_away(&self) -> Result<(), Covered> {
+        self.mount.take_away();
+        match self.mount.is_covered() {
+            true => Err(Covered),
+            false => Ok(()),
+        }
+    }
+
     /// Answers the kernel from `tree` until `until` or `also` has something, which is returned, or
     /// until the mount has gone. `None` if nothing can come of `until` any more.
     pub fn serve<T, A>(
@@ -105,6 +121,12 @@ impl TreeMount {
         self.asked.recv_timeout(time).ok()
     }
 
+    /// What is asked for from now on, or has not been answered, ends with EIO.
+    pub(crate) fn answer_no_more(&mut self) {
+        let (_, nothing) = bounded(0);
+        drop(std::mem::replace(&mut self.asked, nothing));
+    }
+
     /// Answers what has come already.
     pub fn serve_waiting(&self, tree: &mut MountedTree) {
         for answer in self.asked.try_iter() {
@@ -118,9 +140,10 @@ impl Drop for TreeMount {
         // What is in flight ends with the connection, without an answer from us.
         self.mount.take_away();
         // What waits to be answered is dropped, which lets the session go on to its end.
-        let (_, nothing) = bounded(0);
-        drop(std::mem::replace(&mut self.asked, nothing));
-        if let Some(session) = self.session.take() {
+        self.answer_no_more();
+        let session = self.session.take();
+        // Where somebody else has mounted something over it, the connection ends with the process.
+        if let Some(session) = session.filter(|_| self.mount.has_ended()) {
             let _ = session.join();
         }
     }

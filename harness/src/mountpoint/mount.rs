@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::HELPER;
+use super::{HELPER, is_mount_point};
 
 /// When the connection to the kernel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +52,25 @@ impl Mount {
     pub(crate) fn take_away(&self) -> Option<Ended> {
         // In a copy of the mount in another namespace the connection lives on; and when both are
         // gone, somebody else may have the identity.
-        let is_another = || match (identity(&self.directory), self.identity) {
+        let is_there = !self.has_ended() && !self.is_another();
+        is_there.then(|| unmount_at_once(&self.directory))
+    }
+
+    /// Whether the connection goes on because somebody else has mounted something over it.
+    pub(crate) fn is_covered(&self) -> bool {
+        !self.has_ended() && is_mount_point(&self.directory) && self.is_another()
+    }
+
+    fn is_another(&self) -> bool {
+        match (identity(&self.directory), self.identity) {
             (Some(found), Some(ours)) => found != ours,
             _ => false,
-        };
-        let is_there = !self.has_ended() && !is_another();
-        is_there.then(|| unmount_at_once(&self.directory))
+        }
     }
 
     /// Whether the kernel has ended the connection: the last mount of it is gone. This is so
     /// before a thread that reads from it has come to hear of it.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut polled = [PollFd::new(&self.device, PollFlags::empty())];
         let found = poll(&mut polled, Some(&Timespec::default()));
         found.is_ok() && polled[0].revents().contains(PollFlags::ERR)

@@ -147,6 +147,11 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
             group.finding.ran.end
         ));
         tell(&mut page, &group.finding);
+        if let Some(why) = group.not_fewest {
+            page.paragraph(format_args!(
+                "It may have lost more than it takes: its shrinking was {why}."
+            ));
+        }
         match told.kept.get(number) {
             Some(KeptAs::File { again }) => {
                 page.paragraph("Again:");

@@ -113,6 +113,25 @@ fn a_crash_is_told_by_the_names_of_its_moment() {
     }
 }
 
+/// Also while a finding is shrunk: all that it could lose less was checked before.
+#[test]
+fn an_image_is_checked_once() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let check = format!("echo >>count; {OLD_OR_NEW}");
+    let script = replacing(false, true);
+    let more = ["--json", "--images", "1000", "--jobs", "1"];
+    let report = found(&crash(&sandbox, &check, &more, &["sh", "-c", &script]), 1);
+    let checks = sandbox.read("count").len() as u64;
+    // The end is checked before it is known what is like it.
+    let without_crash = 1;
+    let different = report["different_images"].as_u64().unwrap();
+    assert_eq!(checks, different + without_crash, "{report}");
+    let unsynced = report["findings"][0]["unsynced"].as_array().unwrap();
+    assert!(unsynced.len() > 1, "{report}");
+}
+
 /// Among hundreds that were lost with it.
 #[test]
 fn one_lost_write_is_told_alone() {

@@ -6,6 +6,7 @@ use std::process::{Child, Output};
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::support::cli::Sandbox;
 use crate::support::crash::{crash, found, start, wait_for, work};
@@ -165,6 +166,61 @@ fn a_signal_ends_the_planning() {
     }
 }
 
+/// All was checked by then, and what was found is told as it is.
+#[test]
+fn a_signal_ends_the_shrinking_and_that_is_told() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let script = "for i in $(seq 20); do printf x >work/f$i; done; printf x >work/g";
+    let check = format!(
+        "echo >>count; test $(wc -l <count) != $(cat hangs) || {{ {ENDLESS} & wait; }}; \
+         test ! -e work/g || test -s work/g"
+    );
+    let args = [
+        "crash", "--dir", "work", "--check", &check, "--points", "2", "--jobs", "1",
+    ];
+    let command = ["--", "sh", "-c", script];
+    sandbox.write("hangs", "0");
+    let report = found(
+        &sandbox.run(&[&args[..], &["--json"], &command].concat()),
+        1,
+    );
+    assert_eq!(report["findings"][0]["not_fewest"], Value::Null);
+    assert_eq!(report["stopped_early"], false);
+    let before = report["different_images"].as_u64().unwrap() + 1;
+    assert!(sandbox.read("count").len() as u64 > before, "{report}");
+    // The first check of the shrinking does not end.
+    sandbox.write("hangs", (before + 1).to_string());
+    let why = "it may have lost more than it takes: its shrinking was stopped";
+    for json in [true, false] {
+        sandbox.write("count", "");
+        let more: &[&str] = if json {
+            &["--json"]
+        } else {
+            &["--report", "page"]
+        };
+        let mut child = start(&sandbox, &[&args[..], more, &command].concat());
+        wait_for(&mut child, || runs(&sandbox));
+        let output = ended_by(child, Signal::INT);
+        if json {
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["stopped_early"], true);
+            assert_eq!(report["checked_images"], report["different_images"]);
+            assert_eq!(report["findings"][0]["not_fewest"], "stopped");
+            continue;
+        }
+        let said = sandbox.text(&output.stdout);
+        assert!(said.contains(&format!("\n  {why}\n")), "{said}");
+        let stopped = "\nstopped before all that was found was shrunk\n";
+        assert!(said.contains(stopped), "{said}");
+        assert!(!said.contains("before all were checked"), "{said}");
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        assert!(page.contains("its shrinking was stopped."), "{page}");
+    }
+}
+
 /// Without it the command would work on the real directory.
 #[test]
 fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {
@@ -181,6 +237,38 @@ fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {
         let why = "the mount of the simulated directory was taken away";
         assert!(said.contains(why), "{said}");
         assert!(!runs(&sandbox));
+        assert_eq!(sandbox.read("work/f"), b"old");
+    }
+}
+
+/// The command would work on something else, and the mount beneath it would stay in use.
+#[test]
+fn what_is_mounted_over_the_directory_ends_the_run() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let place = sandbox.path("");
+    let over_all = format!("mount -t tmpfs none {}", place.display());
+    let over = "mount -t tmpfs none work";
+    let in_a_crash = format!("grep -q new work/f || {over}");
+    let writes = "printf new >work/f";
+    for (setup, command, check) in [
+        (over, writes, "true"),
+        ("true", over, "true"),
+        ("true", &*over_all, "true"),
+        ("true", writes, over),
+        ("true", writes, &*in_a_crash),
+        ("mkdir moved && mount --move work moved", writes, "true"),
+    ] {
+        let more = ["--setup", setup, "--jobs", "1"];
+        let done = crash(&sandbox, check, &more, &["sh", "-c", command]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let why = match setup.contains("--move") {
+            false => "something was mounted over the simulated directory",
+            true => "the mount of the simulated directory was taken away",
+        };
+        assert!(said.contains(why), "{setup}, {command}, {check}: {said}");
         assert_eq!(sandbox.read("work/f"), b"old");
     }
 }
@@ -279,6 +367,44 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     while directory.is_mounted() {
         std::thread::yield_now();
     }
+}
+
+/// A file that is lost leaves an empty directory.
+#[test]
+fn what_a_crash_has_left_is_mounted_once_and_ends_whatever_is_mounted_over_it() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let command = ["sh", "-c", "printf new >work/g"];
+    let more = ["--json", "--out", "found"];
+    found(&crash(&sandbox, "test -e work/g", &more, &command), 1);
+    let args = ["crash", "--repro", "found/finding-1.json", "--mount", "m"];
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || directory.is_mounted());
+    let again = sandbox.run(&args);
+    let said = sandbox.text(&again.stderr);
+    assert_eq!(again.status.code(), Some(3), "{said}");
+    let why = "m: found a FUSE mount, with nothing in it, expected another directory\n";
+    assert!(said.ends_with(why), "{said}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!directory.is_mounted());
+    // What somebody else mounts there is not ours to take away.
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || directory.is_mounted());
+    let over = Mounted::tmpfs(directory.path(), 1 << 20);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = sandbox.text(&output.stderr);
+    assert!(said.contains("something was mounted over"), "{said}");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(directory.is_mounted());
+    drop(over);
+    unmount(directory.path(), UnmountFlags::DETACH).unwrap();
+    assert!(!directory.is_mounted());
 }
 
 /// A check that a signal has ended has said nothing of what the crash has left.

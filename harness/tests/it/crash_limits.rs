@@ -24,6 +24,10 @@ fn what_has_no_sense_is_wrong_usage() {
         let said = sandbox.text(&done.stderr);
         assert_eq!(done.status.code(), Some(2), "{more:?}: {said}");
     }
+    let done = crash(&sandbox, "true", &[], &[""]);
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("COMMAND: found an empty name"), "{said}");
     for check in ["", " \n"] {
         let done = crash(&sandbox, check, &[], &["true"]);
         let said = sandbox.text(&done.stderr);
@@ -383,6 +387,55 @@ fn findings_that_nobody_keeps_come_with_a_hint() {
     // Where nothing was found there is nothing to keep.
     let done = crash(&sandbox, "true", &[], &["sh", "-c", &script]);
     assert!(!sandbox.text(&done.stdout).contains(hint));
+}
+
+#[test]
+fn json_is_printed_also_where_nothing_could_be_crashed() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let rule = r#"{"file": "any", "kind": "link", "occurrence": {"nth": 0}, "fault": "io"}"#;
+    let fails = ["sh", "-c", "echo no; exit 5"];
+    let more = ["--json", "--fault", rule];
+    let done = crash(&sandbox, "true", &more, &fails);
+    let report = found(&done, 3);
+    let said = sandbox.text(&done.stderr);
+    let error = report["error"].as_str().unwrap();
+    assert_eq!(said, format!("ubdlab: {error}\n"));
+    assert_eq!(report["command"], "sh -c 'echo no; exit 5'");
+    assert_eq!(report["check"], "true");
+    assert_eq!(report["failed"], "the command");
+    assert_eq!(report["end"]["end"], "ended with status 5");
+    assert_eq!(report["end"]["said"][0], "no");
+    assert_eq!(report["rules"][0]["matched"], 0);
+    let more = ["--json", "--setup", "exit 6"];
+    let report = found(&crash(&sandbox, "true", &more, &fails), 3);
+    assert_eq!(report["failed"], "the setup");
+    assert_eq!(report["end"]["end"], "ended with status 6");
+    // It has not begun.
+    let report = found(&crash(&sandbox, "true", &["--json"], &["./not-there"]), 3);
+    let why = "the command ./not-there: no such file or directory";
+    assert_eq!(report["error"], why);
+    assert_eq!(report["failed"], Value::Null);
+}
+
+/// A program that tries again and again fills nobody's screen.
+#[test]
+fn failures_that_are_told_alike_are_counted() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let rule = r#"{"file": {"path": "f"}, "kind": "write", "occurrence": {"from": 0},
+                   "fault": "no_space"}"#;
+    let script = "for i in $(seq 1000); do echo again 2>&- >>work/f; done; true";
+    let more = ["--json", "--fault", rule];
+    let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(
+        said,
+        "failed as asked for: write f 3+6: no_space (1,000 times)\n"
+    );
+    assert_eq!(found(&done, 0)["rules"][0]["failed"], 1000);
 }
 
 /// Those that pass are not all that there is.

@@ -101,7 +101,7 @@ fn a_flush_that_syncs_nothing_shows_each_time_that_it_is_tried_again() {
     let (case, violation) = explored.unwrap().finding.expect("the write is lost");
     let finding = Finding {
         seed: 1,
-        case,
+        case: *case,
         recordings,
         mending,
         explained: Explained::Mended(vec![Defect::FlushNoop]),

@@ -45,6 +45,7 @@ mod cluster_kubernetes;
 mod crafted;
 mod crash_again;
 mod crash_commands;
+mod crash_directories;
 mod crash_ends;
 mod crash_keep;
 mod crash_kinds;

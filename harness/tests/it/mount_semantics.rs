@@ -7,7 +7,7 @@ use std::process::Command;
 
 use driver::host::OperationKind;
 use driver::units::FileOffset;
-use harness::mount::Limits;
+use harness::mount::{Limits, MountedTree, TreeMount};
 use harness::sim::Assumptions;
 use harness::sim::tree::{
     Attributes, EntryName, Moment, NewNode, ROOT, Recorded, Tree, TreeChange,
@@ -19,9 +19,11 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-use crate::support::cli::{Sandbox, output};
+use crate::support::cli::{Sandbox, TOO_LONG, output};
+use crate::support::fuse::Directory;
 use crate::support::peers::peer;
 use crate::support::tree_mount::MountedDirectory;
+use crate::support::waits::elsewhere;
 
 fn mounted(sandbox: &Sandbox) -> Option<MountedDirectory> {
     MountedDirectory::new(sandbox, "m", Limits::default())
@@ -46,6 +48,44 @@ fn a_file_without_a_name_lives_as_long_as_it_is_open() {
     file.sync_all().unwrap();
     assert_eq!(file.metadata().unwrap().len(), 6);
     File::create_new(mounted.join("f")).unwrap();
+}
+
+/// Each waits for its own answer: one that is asked later may have it first.
+#[test]
+fn two_requests_are_outstanding_at_once() {
+    let sandbox = Sandbox::new();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let mount = TreeMount::on(directory.path()).unwrap();
+    let mut tree = MountedTree::new(Tree::new(Assumptions::default()), Limits::default());
+    let looks = ["a", "b"].map(|name| {
+        let path = directory.path().join(name);
+        elsewhere(move || std::fs::metadata(path).unwrap_err().kind())
+    });
+    let next = || mount.next(TOO_LONG).expect("nothing more is asked");
+    let (first, second) = (next(), next());
+    let have_ended = || looks.each_ref().map(|look| look.try_recv().ok());
+    assert_eq!(have_ended(), [None, None]);
+    second(&mut tree);
+    // All that the same one asks after that is answered, too, and the first one is not.
+    let not_found = Some(std::io::ErrorKind::NotFound);
+    let other = loop {
+        match have_ended() {
+            [None, None] => mount.serve_waiting(&mut tree),
+            [one, None] if one == not_found => break &looks[1],
+            [None, one] if one == not_found => break &looks[0],
+            ended => panic!("{ended:?}"),
+        }
+    };
+    first(&mut tree);
+    let ended = loop {
+        match other.try_recv() {
+            Ok(ended) => break ended,
+            Err(_) => mount.serve_waiting(&mut tree),
+        }
+    };
+    assert_eq!(Some(ended), not_found);
 }
 
 #[test]

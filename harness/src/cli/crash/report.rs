@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::crash::{
-    AtMoment, Checks, CommandLine, Fate, Found, Group, MOST_LINES, Model, Part, Plan, Ran, Session,
-    said_lines,
+    AtMoment, CannotCrash, Checks, CommandLine, Fate, Found, Group, MOST_LINES, Model, Part, Plan,
+    Ran, Session, said_lines,
 };
+use crate::mount::Limits;
 use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
 use crate::sim::RuleMet;
 
@@ -50,7 +51,10 @@ pub(super) struct Report {
     /// Images that are different.
     different_images: u64,
     checked_images: u64,
+    /// Also where only the shrinking of what was found was.
     stopped_early: bool,
+    #[serde(skip)]
+    checks_stopped: bool,
     /// Why not all of them are checked, where nobody has stopped that.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by_error: Option<String>,
@@ -171,6 +175,9 @@ struct FindingReport {
     #[serde(skip)]
     cut_short: Option<Part>,
     check: Checked,
+    /// Why it may have lost more than it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_fewest: Option<String>,
     /// Where it was written to.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     file: Option<PathBuf>,
@@ -199,14 +206,76 @@ struct Unsynced {
     fate: String,
 }
 
+/// Why nothing was crashed, where there is no run that could be told of.
+#[derive(Debug, Serialize)]
+pub(super) struct NothingCrashed {
+    command: String,
+    check: String,
+    /// As it is said on standard error.
+    error: String,
+    /// What has not done what it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<&'static str>,
+    /// How that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<CommandEnd>,
+    /// What was to fail.
+    rules: Vec<RuleReport>,
+    /// For which limits of ours it was told that there is no space.
+    #[serde(rename = "limits_reached")]
+    reached: Vec<Reached>,
+}
+
+impl NothingCrashed {
+    pub(super) fn of(error: &CannotCrash, args: &Args, limits: Limits) -> NothingCrashed {
+        let words = args.command.split_first();
+        let command = words.map(|(program, arguments)| {
+            CommandLine::Program(program.clone(), arguments.to_vec()).to_string()
+        });
+        let nothing = NothingCrashed {
+            command: command.unwrap_or_default(),
+            check: checked_by(args),
+            error: String::new(),
+            failed: None,
+            end: None,
+            rules: Vec::new(),
+            reached: Vec::new(),
+        };
+        let CannotCrash::Failed { what, ran, rules } = error else {
+            return nothing;
+        };
+        let reached = ran.reached.iter();
+        NothingCrashed {
+            failed: Some(what),
+            end: Some(CommandEnd::of(ran)),
+            rules: rules.iter().map(RuleReport::of).collect(),
+            reached: reached
+                .map(|limit| Reached::new(what, *limit, limits))
+                .collect(),
+            ..nothing
+        }
+    }
+
+    /// With the reason in the words of standard error.
+    pub(super) fn because(self, error: &str) -> NothingCrashed {
+        NothingCrashed {
+            error: error.to_owned(),
+            ..self
+        }
+    }
+}
+
+fn checked_by(args: &Args) -> String {
+    let check = args.check.as_ref();
+    check.map_or_else(String::new, |it| it.to_string_lossy().into_owned())
+}
+
 impl Report {
     fn begin(session: &Session, args: &Args) -> Report {
         let (changes, syncs) = session.changes();
         Report {
             command: session.command().to_string(),
-            check: (args.check.iter())
-                .map(|check| check.to_string_lossy().into_owned())
-                .collect(),
+            check: checked_by(args),
             model: match Model::from(args.model) {
                 Model::Power => "power",
                 Model::Kill => "kill",
@@ -228,6 +297,7 @@ impl Report {
             different_images: 0,
             checked_images: 0,
             stopped_early: false,
+            checks_stopped: false,
             ended_by_error: None,
             failed_images: 0,
             failed_different_images: 0,
@@ -274,7 +344,8 @@ impl Report {
             images: plan.images,
             different_images: plan.planned.len() as u64,
             checked_images: checks.checked,
-            stopped_early: checks.stopped,
+            stopped_early: checks.stopped || found.stopped,
+            checks_stopped: checks.stopped,
             ended_by_error: checks.ended_by,
             failed_images: alike.sum(),
             failed_different_images: checks.failed.len() as u64,
@@ -326,7 +397,7 @@ impl Report {
                 checked: self.checked_images,
                 failed: self.failed_images,
                 failed_different: self.failed_different_images,
-                stopped: self.stopped_early,
+                stopped: self.checks_stopped,
                 ended_by: self.ended_by_error.as_deref(),
                 moments,
                 findings: groups,
@@ -383,6 +454,7 @@ impl FindingReport {
             bytes_before_kill: finding.cut_short.map(|part| part.done),
             cut_short: finding.cut_short,
             check: Checked::of(&finding.ran),
+            not_fewest: group.not_fewest.map(|why| why.to_string()),
             file,
             not_written,
         }

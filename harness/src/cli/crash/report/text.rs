@@ -24,6 +24,9 @@ impl Report {
         }
         self.print_extent();
         self.print_verdict();
+        if self.stopped_early && !self.checks_stopped {
+            output::line("stopped before all that was found was shrunk");
+        }
         if let Some(why) = &self.not_shrunk {
             output::line(format_args!("what was found is not shrunk: {why}"));
         }
@@ -85,7 +88,7 @@ impl Report {
                 exact_count(self.partial_points, "moment")
             ));
         }
-        if self.stopped_early {
+        if self.checks_stopped {
             output::line("stopped before all were checked");
         }
         if let Some(why) = &self.ended_by_error {
@@ -95,7 +98,7 @@ impl Report {
 
     /// What came of it.
     fn print_verdict(&self) {
-        let is_whole = !self.stopped_early && self.ended_by_error.is_none();
+        let is_whole = !self.checks_stopped && self.ended_by_error.is_none();
         let checked = exact_count(self.checked_images, "different image");
         let failed = self.failed_different_images;
         match failed {
@@ -165,6 +168,11 @@ impl FindingReport {
         }
         if gone.len() > MOST_LISTED {
             output::line(format_args!("    and {} more", gone.len() - MOST_LISTED));
+        }
+        if let Some(why) = &self.not_fewest {
+            output::line(format_args!(
+                "  it may have lost more than it takes: its shrinking was {why}"
+            ));
         }
         if let Some(file) = &self.file {
             output::line(format_args!("  again: {}", repeating(file)));
