@@ -4,19 +4,20 @@
 //! A thread waits for them. The first one asks a command to end that looks for it ([`Interrupt`]).
 //! Where none does, and at the second one, the thread removes what is temporary
 //! ([`userhelper::unfinished`]), clears the progress bar and ends the process, with 128 and the
-//! signal's number as exit status. The same signal a moment later is no second one ([`ECHO`]). A
+//! signal's number as exit status. The same signal a moment later is no second one ([`ECHO_NS`]). A
 //! command that writes down where it is may bear SIGTERM more than once
 //! ([`Interrupt::bear_repeated_sigterm`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, WeakProgressBar};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use userhelper::unfinished;
 
+use crate::clock;
 use crate::locked::locked;
 
 use super::{Failure, output};
@@ -24,12 +25,12 @@ use super::{Failure, output};
 /// How long after a signal the same one counts as that one. `timeout` of coreutils sends its signal
 /// to the command and then to its process group, in which the command is, too. A person who presses
 /// Ctrl-C twice takes longer.
-const ECHO: Duration = Duration::from_millis(100);
+const ECHO_NS: u64 = 100_000_000;
 
 static ASKING: Mutex<Asking> = Mutex::new(Asking {
     asked: None,
     signal: 0,
-    since: None,
+    since_ns: 0,
     bears_sigterm: false,
 });
 
@@ -49,8 +50,8 @@ struct Asking {
     asked: Option<Arc<AtomicBool>>,
     /// The signal that has asked a command to end, or 0.
     signal: i32,
-    /// When that was.
-    since: Option<Instant>,
+    /// When that was, in nanoseconds.
+    since_ns: u64,
     /// Whether SIGTERM after SIGTERM changes nothing.
     bears_sigterm: bool,
 }
@@ -66,19 +67,17 @@ enum Does {
 }
 
 impl Asking {
-    fn take(&mut self, signal: i32, now: Instant) -> Does {
+    fn take(&mut self, signal: i32, now_ns: u64) -> Does {
         let Some(asked) = &self.asked else {
             return Does::End;
         };
         if !asked.swap(true, Ordering::Relaxed) {
             self.signal = signal;
-            self.since = Some(now);
+            self.since_ns = now_ns;
             return Does::Ask;
         }
         let is_same = self.signal == signal;
-        let is_echo = self
-            .since
-            .is_some_and(|since| now.saturating_duration_since(since) < ECHO);
+        let is_echo = now_ns.saturating_sub(self.since_ns) < ECHO_NS;
         match is_same && (is_echo || self.bears_sigterm && signal == SIGTERM) {
             true => Does::Nothing,
             false => Does::End,
@@ -117,9 +116,10 @@ pub(super) fn install() {
     let Ok(mut signals) = Signals::new(signals) else {
         return;
     };
+    let started = clock::start();
     let wait = move || {
         for signal in signals.forever() {
-            let does = locked(&ASKING).take(signal, Instant::now());
+            let does = locked(&ASKING).take(signal, started.elapsed_ns());
             match does {
                 Does::Ask => {}
                 Does::End => end(signal),
@@ -260,14 +260,14 @@ mod tests {
         Asking {
             asked: None,
             signal: 0,
-            since: None,
+            since_ns: 0,
             bears_sigterm: false,
         }
     }
 
     #[test]
     fn the_first_signal_asks_and_the_second_ends() {
-        let start = Instant::now();
+        let start = 7;
         let mut asking = nobody();
         assert_eq!(asking.take(SIGINT, start), Does::End, "nobody looks");
         let asked = asking.catch();
@@ -275,30 +275,30 @@ mod tests {
         assert_eq!(asking.take(SIGTERM, start), Does::Ask);
         assert!(asked.load(Ordering::Relaxed));
         assert_eq!(asking.signal, SIGTERM);
-        assert_eq!(asking.take(SIGTERM, start + ECHO), Does::End);
+        assert_eq!(asking.take(SIGTERM, start + ECHO_NS), Does::End);
         assert_eq!(asking.take(SIGINT, start), Does::End);
         assert_eq!(asking.signal, SIGTERM);
     }
 
     #[test]
     fn a_signal_that_is_sent_to_the_group_too_is_one() {
-        let start = Instant::now();
+        let start = 7;
         let mut asking = nobody();
         drop(asking.catch());
         assert_eq!(asking.take(SIGTERM, start), Does::Ask);
-        let soon = start + ECHO / 2;
+        let soon = start + ECHO_NS / 2;
         assert_eq!(asking.take(SIGTERM, soon), Does::Nothing);
         assert_eq!(asking.take(SIGINT, soon), Does::End);
     }
 
     #[test]
     fn where_it_is_borne_sigterm_changes_nothing_a_second_time_and_others_end() {
-        let start = Instant::now();
+        let start = 7;
         let mut asking = nobody();
         asking.bears_sigterm = true;
         drop(asking.catch());
         assert_eq!(asking.take(SIGTERM, start), Does::Ask);
-        assert_eq!(asking.take(SIGTERM, start + 9 * ECHO), Does::Nothing);
+        assert_eq!(asking.take(SIGTERM, start + 9 * ECHO_NS), Does::Nothing);
         assert_eq!(asking.take(SIGINT, start), Does::End);
 
         let mut asking = nobody();
@@ -313,7 +313,7 @@ mod tests {
     fn a_signal_that_one_stage_did_not_look_for_ends_the_next() {
         let mut asking = nobody();
         drop(asking.catch());
-        assert_eq!(asking.take(SIGINT, Instant::now()), Does::Ask);
+        assert_eq!(asking.take(SIGINT, 0), Does::Ask);
         asking.asked = None;
         assert!(asking.catch().load(Ordering::Relaxed));
     }
