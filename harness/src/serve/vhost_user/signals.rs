@@ -9,10 +9,10 @@
 //!
 //! - A kick is watched by the queue's own thread, for edges. It is read as a courtesy, by a call
 //!   that does not wait whatever the flags are.
-//! - A call that is a pipe, as UML's, is signalled by a call that does not wait, either. There is
-//!   none for counters. So it is looked first whether there is room. A client that fills its
-//!   counter between the look and the write keeps its own queue waiting, until somebody lets that
-//!   go (`Calls::let_go`): whoever cuts the client off does.
+//! - A socket, as UML's, or a pipe where answers are signalled is written by a system call that
+//!   does not wait, either. There is none for counters. So it is looked first whether there is
+//!   room. A client that fills its counter between the look and the write keeps its own queue
+//!   waiting, until somebody lets that go (`Calls::let_go`): whoever cuts the client off does.
 
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,12 +21,16 @@ use std::sync::{Arc, Mutex, Weak};
 use driver::shown;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::ReadWriteFlags;
+use rustix::net::{SendFlags, send};
 use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, tee};
 
 use crate::locked::locked;
 
 /// What the system shows an eventfd as.
 const COUNTER: &str = "anon_inode:[eventfd]";
+
+/// How the system begins to show a socket.
+const SOCKET: &str = "socket:[";
 
 /// The value by which a counter is signalled. Whoever reads a pipe expects as many bytes.
 const SIGNAL: [u8; 8] = 1u64.to_ne_bytes();
@@ -36,7 +40,10 @@ const SIGNAL: [u8; 8] = 1u64.to_ne_bytes();
 pub(super) enum NoSignal {
     #[error("found {found} where a queue is kicked, expected an eventfd")]
     Kick { found: String },
-    #[error("found {found} where a queue's answers are signalled, expected an eventfd or a pipe")]
+    #[error(
+        "found {found} where a queue's answers are signalled, expected an eventfd, a socket or a \
+         pipe"
+    )]
     Call { found: String },
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -73,6 +80,7 @@ impl Kick {
 #[derive(Debug)]
 pub(super) enum Call {
     Counter(OwnedFd),
+    Socket(OwnedFd),
     Pipe {
         theirs: OwnedFd,
         /// A pipe of our own with a signal in it, which is copied.
@@ -92,6 +100,7 @@ impl Call {
         }
         match shown_as(&descriptor)? {
             found if found == COUNTER => Ok(Call::Counter(descriptor)),
+            found if found.starts_with(SOCKET) => Ok(Call::Socket(descriptor)),
             found => Err(NoSignal::Call { found }),
         }
     }
@@ -104,6 +113,9 @@ impl Call {
                 let _ = rustix::io::write(counter, &SIGNAL);
             }
             Call::Counter(_) => {}
+            Call::Socket(socket) => {
+                let _ = send(socket, &SIGNAL, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
             Call::Pipe { theirs, signal } => {
                 let _ = tee(signal, theirs, SIGNAL.len(), SpliceFlags::NONBLOCK);
             }
@@ -163,6 +175,9 @@ fn clear(counter: &OwnedFd) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     /// The most that a counter holds.
@@ -196,17 +211,26 @@ mod tests {
 
     #[test]
     fn a_pipe_is_signalled_and_a_full_one_keeps_nobody_waiting() {
-        use std::io::Read;
+        let (client, theirs) = io::pipe().unwrap();
+        is_signalled(client, theirs.into());
+    }
 
-        let (mut client, theirs) = io::pipe().unwrap();
-        let call = Call::of(theirs.into()).unwrap();
+    #[test]
+    fn a_socket_is_signalled_and_a_full_one_keeps_nobody_waiting() {
+        let (client, theirs) = UnixStream::pair().unwrap();
+        is_signalled(client, theirs.into());
+    }
+
+    /// Has signals come out of `client` that are sent to `theirs`, which blocks.
+    fn is_signalled(mut client: impl Read, theirs: OwnedFd) {
+        let call = Call::of(theirs).unwrap();
         for _ in 0..2 {
             call.signal();
             let mut signal = [0; 8];
             client.read_exact(&mut signal).unwrap();
             assert_eq!(signal, SIGNAL);
         }
-        // More than a pipe takes.
+        // More than there is room for.
         for _ in 0..100_000 {
             call.signal();
         }
@@ -257,17 +281,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_a_counter_nor_a_pipe_is_refused() {
+    fn what_is_none_of_them_is_refused() {
         let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let error = Kick::of(file()).unwrap_err().to_string();
         let expected = "found /dev/null where a queue is kicked, expected an eventfd";
         assert_eq!(error, expected);
         let error = Call::of(file()).unwrap_err().to_string();
         let expected = "found /dev/null where a queue's answers are signalled, expected an \
-                        eventfd or a pipe";
+                        eventfd, a socket or a pipe";
         assert_eq!(error, expected);
         assert!(Kick::of(io::pipe().unwrap().0.into()).is_err());
-        let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
-        assert!(Call::of(socket.into()).is_err());
     }
 }

@@ -118,7 +118,8 @@ fn the_library_gets_none_of_the_descriptors_that_its_client_can_make_it_wait_at(
         "it waits there"
     );
 
-    for call in [event(), io::pipe().unwrap().1.into()] {
+    let socket = || UnixStream::pair().unwrap().0.into();
+    for call in [event(), socket(), io::pipe().unwrap().1.into()] {
         let mut message = arrived(SET_VRING_CALL, &queue_2, vec![call]);
         let kept = message.mend().unwrap();
         assert!(matches!(kept, Kept::Call(2, Some(_))), "{kept:?}");
