@@ -181,16 +181,17 @@ impl Living<'_, '_, '_> {
             && world.case.resize_model().is_none()
             && world.excuses.must_be_undone(&world.host, error)
             && !is_marked(&world.host);
-        let (true, Some(cow), Some(device)) =
-            (is_undone, world.host.content(COW), self.device.resizable())
-        else {
+        let (true, Some(cow)) = (is_undone, world.host.content(COW)) else {
             return Ok(());
         };
         world.coverage.hit(match given_up {
             true => "resize_given_up_and_undone",
             false => "resize_failed_and_was_undone",
         });
-        let data_end = device.geometry().map_or(0, |it| it.data_end().0);
+        let data_end = match world.case.image.raw {
+            true => 0,
+            false => CowFile::open(&cow).map_or(0, |cow| cow.layout.end),
+        };
         let Some(before) = &self.before_resize else {
             return Ok(());
         };
