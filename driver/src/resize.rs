@@ -55,7 +55,7 @@ pub enum ResizeError {
         error: HostError,
     },
     /// A sync has failed before: what is durable is not known any more.
-    #[error("a sync has failed: close and reopen the device before a resize")]
+    #[error("a sync has failed: start the host anew and open the device again before a resize")]
     SyncFailed,
     /// The device cannot be resized like this.
     #[error("{0}")]

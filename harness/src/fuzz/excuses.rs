@@ -14,6 +14,12 @@
 //! The COW file is the one that has the name when the piece of work begins: what befalls the new
 //! file of a rebuild befalls the rebuild alone.
 //!
+//! A transfer that is short excuses nothing: no call fails by it, and whoever asks for the rest
+//! gets it. What is left behind by work that is reported as done is excused by faults of that work
+//! alone, and a file beside the image only by a fault that names it.
+//!
+//! An image tool ends with the error of a fault, or with what a failed sync refuses.
+//!
 //! A resize may end with the error of a fault that came at any time since it began, for it puts
 //! things back before it says so. Where its operations go side by side with those of requests, they
 //! take effect in any piece of work.
@@ -21,7 +27,9 @@
 //! A request of a kernel's model may fail if the host has failed since it was submitted, whatever
 //! the error. The models remember only that a sync of the COW file has failed, and report that for
 //! whatever has to be durable. The models of the resizes of 2003 have consequences that nobody has
-//! documented. For them, any fault excuses any failure after it.
+//! documented. For them, any fault excuses any failure after it, a short transfer too.
+
+use std::path::Path;
 
 use driver::blk::{HostFailure, Operation, Status};
 use driver::host::{HostError, OperationKind};
@@ -102,13 +110,13 @@ impl Excuses {
 
     /// A piece of work begins. What the one before has suffered has its consequences from now on.
     pub(super) fn begin(&mut self, host: &SimHost, work: Work) {
-        if host.has_failed() {
-            let suffered = host.injected_since(self.began);
+        let suffered = host.failures_since(self.began);
+        if !suffered.is_empty() {
             for injected in &suffered {
                 self.take_consequences(injected);
             }
             let beside = self.resizing.filter(|resizing| resizing.side_by_side);
-            let together = beside.map_or(suffered, |resizing| host.injected_since(resizing.began));
+            let together = beside.map_or(suffered, |resizing| host.failures_since(resizing.began));
             let has_failed = |kind| together.iter().any(|injected| injected.call.kind == kind);
             let unknown = [
                 (OperationKind::Rename, OperationKind::Open),
@@ -145,19 +153,20 @@ impl Excuses {
     }
 
     /// The faults since the resize under way began; if there is none, of the current piece of work.
+    /// Short transfers are left out.
     pub(super) fn of_this_resize(&self, host: &SimHost) -> Vec<Injected> {
-        host.injected_since(self.resizing.map_or(self.began, |it| it.began))
+        host.failures_since(self.resizing.map_or(self.began, |it| it.began))
     }
 
     fn of_this_work(&self, host: &SimHost) -> Vec<Injected> {
-        host.injected_since(self.began)
+        host.failures_since(self.began)
     }
 
     fn take_consequences(&mut self, injected: &Injected) {
         let in_resize = self.is_in_resize();
         let is_cow = injected.call.inode.is_some() && injected.call.inode == self.cow;
         let is_of_header_or_journal = injected.call.range.start.0 < JOURNAL_END;
-        if error_of(injected.fault).is_none() {
+        if injected.fault.error().is_none() {
             return;
         }
         match injected.call.kind {
@@ -221,10 +230,34 @@ impl Excuses {
             }
     }
 
-    /// Whether an image tool may have failed in the current piece of work: it asks much of the host
-    /// in one go, and says of some of it only that a request has failed.
-    pub(super) fn tool(&self, host: &SimHost) -> bool {
-        self.has_failed_now(host)
+    /// Whether an image tool may have ended with these words in the current piece of work. Where a
+    /// request was refused for a sync that has failed, they say only that it has failed.
+    pub(super) fn tool(&self, host: &SimHost, words: &str) -> bool {
+        let faults = self.of_this_work(host);
+        let refusals = [
+            ResizeError::SyncFailed.to_string(),
+            CloseError::SyncFailed.to_string(),
+            format!("{:?}", Status::IoError),
+        ];
+        let is_refused = refusals.iter().any(|refusal| words.ends_with(refusal));
+        one_says(&faults, words) || is_refused && faults.iter().any(is_failed_sync)
+    }
+
+    /// Whether a fault in the current piece of work keeps what it has reported as done from being
+    /// there: a sync that lies, or space that the host did not take back, which no work fails for.
+    pub(super) fn voids_promises(&self, host: &SimHost) -> bool {
+        self.of_this_work(host).iter().any(|injected| {
+            let gives_back = matches!(
+                injected.call.kind,
+                OperationKind::PunchHole | OperationKind::ZeroRange | OperationKind::SetLen
+            );
+            injected.fault == Fault::LyingSync || gives_back
+        })
+    }
+
+    /// Whether a fault in the current piece of work explains that this file is left.
+    pub(super) fn leaves(&self, host: &SimHost, path: &Path) -> bool {
+        one_names(&self.of_this_work(host), path)
     }
 
     /// Whether a resize may have ended so.
@@ -233,7 +266,9 @@ impl Excuses {
         self.anything(host)
             || match error {
                 ResizeError::Host { kind, error, .. } => one_gives(&faults, *kind, error),
-                ResizeError::SyncFailed => self.nothing_is_durable || !faults.is_empty(),
+                ResizeError::SyncFailed => {
+                    self.nothing_is_durable || faults.iter().any(is_failed_sync)
+                }
                 ResizeError::Refused(_) => self.takes_no_writes,
                 ResizeError::Abandoned => false,
             }
@@ -249,7 +284,7 @@ impl Excuses {
     }
 
     fn has_failed_now(&self, host: &SimHost) -> bool {
-        !self.of_this_work(host).is_empty()
+        !host.injected_since(self.began).is_empty()
     }
 
     /// Whether a resize that has ended with this error must have put back what was there: the fault
@@ -270,7 +305,7 @@ impl Excuses {
         match self.known {
             Known::Documented => false,
             Known::Kernel => self.has_failed_now(host),
-            Known::Nothing => host.has_failed(),
+            Known::Nothing => !host.injected().is_empty(),
         }
     }
 }
@@ -278,7 +313,7 @@ impl Excuses {
 /// Whether the error that one of these faults gives is in these words.
 fn one_says(faults: &[Injected], words: &str) -> bool {
     (faults.iter())
-        .filter_map(|injected| error_of(injected.fault))
+        .filter_map(|injected| injected.fault.error())
         .any(|error| words.contains(&error.to_string()))
 }
 
@@ -288,23 +323,29 @@ fn one_gives(faults: &[Injected], kind: OperationKind, error: &HostError) -> boo
 }
 
 fn gives(injected: &Injected, kind: OperationKind, error: &HostError) -> bool {
-    injected.call.kind == kind && error_of(injected.fault).as_ref() == Some(error)
+    injected.call.kind == kind && injected.fault.error().as_ref() == Some(error)
 }
 
-/// The error that whoever suffers such a fault is told; none if it can go on.
-fn error_of(fault: Fault) -> Option<HostError> {
-    match fault {
-        Fault::Io | Fault::IoAfter | Fault::InPart(_) | Fault::FailedSync => Some(HostError::Io),
-        Fault::NoSpace | Fault::FailedSyncForSpace => Some(HostError::NoSpace),
-        Fault::Unsupported => Some(HostError::Unsupported),
-        Fault::ShortWrite(0) => Some(HostError::WroteNothing),
-        Fault::ShortWrite(_) | Fault::ShortRead(_) | Fault::LyingSync => None,
-    }
+/// Whether one of these faults was in an operation on the file of this name.
+pub(super) fn one_names(faults: &[Injected], path: &Path) -> bool {
+    faults.iter().any(|injected| {
+        let to = injected.call.to.as_deref();
+        *injected.call.path == *path || to == Some(path)
+    })
+}
+
+/// Whether it is a sync that has reported an error.
+fn is_failed_sync(injected: &Injected) -> bool {
+    let is_sync = matches!(
+        injected.call.kind,
+        OperationKind::SyncData | OperationKind::SyncDirectory
+    );
+    is_sync && injected.fault.error().is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use driver::host::{Access, HostFile, HostNames};
+    use driver::host::{Access, HostError, HostFile, HostNames};
 
     use super::super::generate::{Subject, generate};
     use super::*;

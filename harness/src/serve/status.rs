@@ -23,7 +23,8 @@ pub struct DeviceStatus {
     pub size_bytes: u64,
     /// How much of it is in the COW file.
     pub dirty_bytes: u64,
-    /// A sync has failed: nothing is acknowledged as durable until the device is opened again.
+    /// A sync has failed: nothing is acknowledged as durable until the device is opened
+    /// again, before which the host has to be started anew.
     pub failed_sync: bool,
     /// What others have done to the file, in words.
     pub file_changed: Option<String>,

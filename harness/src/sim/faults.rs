@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use driver::host::OperationKind;
+use driver::host::{HostError, OperationKind};
 use driver::units::FileRange;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,25 @@ impl Fault {
             Fault::FailedSyncForSpace => "failed_sync_for_space",
             Fault::LyingSync => "lying_sync",
         }
+    }
+
+    /// The error that whoever suffers it is told; none if no call fails.
+    pub fn error(self) -> Option<HostError> {
+        match self {
+            Fault::Io | Fault::IoAfter | Fault::InPart(_) | Fault::FailedSync => {
+                Some(HostError::Io)
+            }
+            Fault::NoSpace | Fault::FailedSyncForSpace => Some(HostError::NoSpace),
+            Fault::Unsupported => Some(HostError::Unsupported),
+            Fault::ShortWrite(0) => Some(HostError::WroteNothing),
+            Fault::ShortWrite(_) | Fault::ShortRead(_) | Fault::LyingSync => None,
+        }
+    }
+
+    /// Whether a transfer came to less than was asked for, and to something: whoever asks for the
+    /// rest has lost nothing.
+    pub fn is_short_transfer(self) -> bool {
+        self.error().is_none() && self != Fault::LyingSync
     }
 
     /// Whether a rule says a number of bytes with it.

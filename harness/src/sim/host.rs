@@ -203,11 +203,6 @@ impl SimHost {
         }
     }
 
-    /// Whether a fault took place.
-    pub fn has_failed(&self) -> bool {
-        !self.state().injected.is_empty()
-    }
-
     /// The faults that took place.
     pub fn injected(&self) -> Vec<Injected> {
         self.state().injected.clone()
@@ -217,6 +212,15 @@ impl SimHost {
     pub fn injected_since(&self, operations: u64) -> Vec<Injected> {
         let state = self.state();
         let since = |injected: &&Injected| injected.call.index >= operations;
+        state.injected.iter().filter(since).cloned().collect()
+    }
+
+    /// Those of them that were no mere short transfers: what can explain that something is missing.
+    pub fn failures_since(&self, operations: u64) -> Vec<Injected> {
+        let state = self.state();
+        let since = |injected: &&Injected| {
+            injected.call.index >= operations && !injected.fault.is_short_transfer()
+        };
         state.injected.iter().filter(since).cloned().collect()
     }
 

@@ -98,7 +98,8 @@ fn a_flush_that_syncs_nothing_shows_each_time_that_it_is_tried_again() {
         ..MENDED
     };
     let explored = Search::for_anything(1).of_recorded(&case, &recordings, mending);
-    let (case, violation) = explored.unwrap().finding.expect("the write is lost");
+    let (mut case, violation) = explored.unwrap().finding.expect("the write is lost");
+    case.found = Some(violation.clone());
     let finding = Finding {
         seed: 1,
         case: *case,

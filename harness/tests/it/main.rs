@@ -67,6 +67,7 @@ mod fuzz_budget;
 mod fuzz_checkpoints;
 mod fuzz_equal_images;
 mod fuzz_exactly;
+mod fuzz_excuses;
 mod fuzz_failed_syncs;
 mod fuzz_false_alarms;
 mod fuzz_kernel_defects;

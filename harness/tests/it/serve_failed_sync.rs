@@ -62,7 +62,8 @@ fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
     assert!(text.contains("\nstate      A SYNC HAS FAILED: "), "{text}");
     sandbox.refuses(
         &["ctl", "@ctl", "flush"],
-        "a sync has failed: nothing is durable any more until the device is opened again",
+        "a sync has failed: what was written since the last flush that succeeded may be lost; start \
+         the host anew before the device is opened again",
     );
     let refused = sandbox.run(&["ctl", "@ctl", "resize", "+1M"]);
     assert_eq!(refused.status.code(), Some(3));

@@ -2,6 +2,7 @@
 //! and reopening, against a naive model of what each sector may show.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
 use driver::cow::Version;
@@ -91,7 +92,7 @@ struct Guest {
     now: Allowed,
     durable: Allowed,
     /// Submitted, or being submitted again: the stamp and the first and last sector.
-    in_flight: Vec<(Tag, u8, std::ops::Range<usize>)>,
+    in_flight: Vec<(Tag, u8, Range<usize>)>,
     faultless: bool,
     writable: u64,
 }
@@ -99,6 +100,34 @@ struct Guest {
 fn uniform(sector: &[u8]) -> Option<u8> {
     let same = sector.iter().all(|byte| *byte == sector[0]);
     same.then_some(sector[0])
+}
+
+/// What a buffer has before a read, and no sector ever.
+const POISON: u8 = 0xff;
+
+/// A read into a buffer that shows what the driver leaves out of it.
+fn read(tag: Tag, start: u64, count: u64) -> Request {
+    let mut request = Request::read(tag, Sector(start), SectorCount(count));
+    for segment in &mut request.segments {
+        segment.data.fill(POISON);
+    }
+    request
+}
+
+/// A read that is done has brought all of these sectors, and each shows what it may.
+fn check_read(done: &Request, sectors: Range<usize>, allowed: &Allowed) {
+    let content: Vec<u8> = (done.segments.iter())
+        .flat_map(|segment| segment.data.iter().copied())
+        .collect();
+    assert_eq!(content.len(), sectors.len() * 512, "the length of a read");
+    for (sector, content) in sectors.zip(content.chunks(512)) {
+        let found = uniform(content).expect("a torn sector");
+        let allowed = &allowed[sector];
+        assert!(
+            allowed.contains(&found),
+            "sector {sector}: {found}, {allowed:?}"
+        );
+    }
 }
 
 impl Guest {
@@ -120,21 +149,7 @@ impl Guest {
             assert_eq!(done.status, Status::Ok, "{:?}", done.failure);
         }
         match operation {
-            Operation::Read if ok => {
-                let content = done
-                    .request
-                    .segments
-                    .iter()
-                    .flat_map(|s| s.data.chunks(512));
-                for (sector, content) in range.zip(content) {
-                    let found = uniform(content).expect("a torn sector");
-                    let allowed = &self.now[sector];
-                    assert!(
-                        allowed.contains(&found),
-                        "sector {sector}: {found}, {allowed:?}"
-                    );
-                }
-            }
+            Operation::Read if ok => check_read(&done.request, range, &self.now),
             Operation::Flush if ok => self.durable = self.now.clone(),
             Operation::Read | Operation::Flush => {}
             Operation::Write { fua } => {
@@ -204,24 +219,20 @@ fn check(cow: &Disk, case: &Case, allowed: &Allowed) {
     let mut device =
         LinuxUbd::open(cow.clone(), backing(case.sectors), &spec(), Defects::none()).unwrap();
     check_count(&device);
-    for (sector, allowed) in allowed.iter().enumerate() {
-        let request = Request::read(Tag(0), Sector(sector as u64), SectorCount(1));
-        let done = carry_out(&mut device, request);
-        let found = uniform(&done.request.segments[0].data).expect("a torn sector");
-        assert!(
-            allowed.contains(&found),
-            "sector {sector}: {found}, {allowed:?}"
-        );
+    for sector in 0..allowed.len() {
+        let done = carry_out(&mut device, read(Tag(0), sector as u64, 1));
+        assert_eq!(done.status, Status::Ok, "{:?}", done.failure);
+        check_read(&done.request, sector..sector + 1, allowed);
     }
 }
 
 fn request(operation: Operation, tag: Tag, start: u64, count: u64, stamp: u8) -> Request {
-    let (start, count) = (Sector(start), SectorCount(count));
+    let (first, start, count) = (start, Sector(start), SectorCount(count));
     match operation {
         Operation::Flush => Request::flush(tag),
         Operation::Discard => Request::discard(tag, start, count),
         Operation::WriteZeroes => Request::write_zeroes(tag, start, count),
-        Operation::Read => Request::read(tag, start, count),
+        Operation::Read => read(tag, first, count.0),
         Operation::Write { .. } => {
             // In two segments, the second of which begins anywhere.
             let split = (count.0 / 3 * 512) as usize;
@@ -349,4 +360,21 @@ fn sectors_are_read_where_the_model_says() {
     assert_eq!(places(0, 1000), all);
     assert_eq!(places(62, 66), [(true, 4)]);
     assert_eq!(places(64, 128), [(true, 4), (false, 60)]);
+}
+
+/// The defective double: a driver that completes a read with less than it was asked for.
+#[test]
+#[should_panic(expected = "the length of a read")]
+fn a_read_that_brings_too_little_is_refused() {
+    let mut done = read(Tag(0), 0, 2);
+    done.segments[0].data = vec![0; 512];
+    check_read(&done, 0..2, &vec![BTreeSet::from([0]); 2]);
+}
+
+/// The defective double: a driver that completes a read and has not touched its buffer.
+#[test]
+#[should_panic(expected = "sector 0: 255")]
+fn a_read_that_leaves_its_buffer_is_refused() {
+    let any: BTreeSet<u8> = (0..200).collect();
+    check_read(&read(Tag(0), 0, 2), 0..2, &vec![any; 2]);
 }

@@ -56,8 +56,9 @@ impl fmt::Display for Shown<'_> {
         match status.failed_sync {
             true => writeln!(
                 f,
-                "state      A SYNC HAS FAILED: nothing is durable any more until the device is \
-                 opened again"
+                "state      A SYNC HAS FAILED: what was written since the last flush that succeeded \
+                 may be lost, and no flush succeeds any more. Start the host anew before the device \
+                 is opened again"
             )?,
             false => writeln!(f, "state      good")?,
         }
@@ -215,7 +216,10 @@ frontier at sector 1048576 of 2097152: 50 % of them are at their new place
         assert!(text.contains(moved), "{text}");
         status.failed_sync = true;
         let text = Shown(&status).to_string();
-        assert!(text.contains("\nstate      A SYNC HAS FAILED: "), "{text}");
+        let state = "\nstate      A SYNC HAS FAILED: what was written since the last flush that \
+                     succeeded may be lost, and no flush succeeds any more. Start the host anew \
+                     before the device is opened again\n";
+        assert!(text.contains(state), "{text}");
         assert!(!text.contains("good"));
     }
 }

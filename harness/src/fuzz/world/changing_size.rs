@@ -234,10 +234,10 @@ impl Living<'_, '_, '_> {
     /// A resize has ended: the device has its new size, and all that it had before.
     fn has_resized(&mut self, resize: &ActiveResize) -> Result<(), Stop> {
         let target = resize.target;
-        self.world.excuses.end_resize();
         self.failed_resize = None;
         self.check_size(target)?;
         self.check_resized()?;
+        self.world.excuses.end_resize();
         if resize.coverage == "strategy_reflow" && resize.last_steps >= LAST_STEPS {
             let name = "reflow_ended_with_first_writes_and_flushes";
             self.world.coverage.hit(name);

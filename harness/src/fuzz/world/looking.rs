@@ -4,14 +4,16 @@
 use std::path::PathBuf;
 
 use driver::exact_count;
+use driver::host::OperationKind;
 use driver::resize::ResizeError;
 use driver::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 use crate::plain_format::{CowFile, JOURNAL_END, Wrong};
-use crate::sim::{FileContent, SimHost};
+use crate::sim::{Fault, FileContent, Injected, SimHost};
 
 use super::super::case::DriverName;
 use super::super::check::read_all;
+use super::super::excuses::one_names;
 use super::super::paths::COW;
 use super::super::put_in;
 use super::super::resizer::{Asked, finds_losses};
@@ -33,6 +35,8 @@ pub(super) struct CameUp {
     untidy: Untidy,
     past_bitmap: Untidy,
     paths: Vec<PathBuf>,
+    /// Operations that the host had carried out by then.
+    operations: u64,
 }
 
 impl CameUp {
@@ -46,6 +50,7 @@ impl CameUp {
             untidy: untidy.unwrap_or_default(),
             past_bitmap: past_bitmap.unwrap_or_default(),
             paths: host.paths(),
+            operations: host.operations(),
         }
     }
 }
@@ -59,13 +64,13 @@ pub(super) struct BeforeResize {
 }
 
 impl Living<'_, '_, '_> {
-    /// On a host that has not failed, no more words of the bitmap wait for a publication than the
-    /// device was told.
+    /// No more words of the bitmap wait for a publication than the device was told, unless a fault
+    /// has hit a publication.
     pub(super) fn check_pending(&mut self, most: u64) -> Result<(), Violation> {
         let case = self.world.case;
         // Beside a publication that is under way, other writes end.
         let is_exact = !self.device.is_side_by_side();
-        if case.image.raw || self.resize.is_some() || self.world.host.has_failed() || !is_exact {
+        if case.image.raw || self.resize.is_some() || !is_exact {
             return Ok(());
         }
         let (Some(durable), Some(device)) = (
@@ -78,6 +83,10 @@ impl Living<'_, '_, '_> {
         let Ok(published) = CowFile::open(&durable) else {
             return Ok(());
         };
+        let mut failures = self.world.host.failures_since(0).into_iter();
+        if failures.any(|failed| keeps_words_waiting(&failed, &published)) {
+            return Ok(());
+        }
         let whole = SectorRange::new(Sector(0), device.capacity());
         let dirty = (device.map().dirty_runs(whole)).flat_map(|run| run.start.0..run.end().0);
         let mut words: Vec<u64> = dirty
@@ -121,11 +130,13 @@ impl Living<'_, '_, '_> {
         });
     }
 
-    /// On a host that has not failed, a resize that is done leaves the file as long as the format
-    /// says, with the header of the new size, and nothing past its ends that was not there before.
+    /// A resize that is done, and since whose beginning the host has not failed, leaves the file as
+    /// long as the format says, with the header of the new size, and nothing past its ends that was
+    /// not there before.
     pub(super) fn check_resized(&mut self) -> Result<(), Violation> {
         let world = &mut *self.world;
-        let (Some(before), false) = (&self.before_resize, world.host.has_failed()) else {
+        let has_failed = !world.excuses.of_this_resize(&world.host).is_empty();
+        let (Some(before), false) = (&self.before_resize, has_failed) else {
             return Ok(());
         };
         let (Some((known, resized)), Some(file)) = (&before.known, world.host.content(COW)) else {
@@ -139,15 +150,17 @@ impl Living<'_, '_, '_> {
         checked.map_err(inconsistent("after a resize", Act::Resize))
     }
 
-    /// On a host that has not failed, whoever closes a device leaves the file as tidy as it was
-    /// when the device came up, and no file beside it. Of a kernel's driver no more is demanded
-    /// than that nothing is past the bitmap that was not there before.
+    /// On a host that has not failed since a device came up, whoever closes it leaves the file as
+    /// tidy as it was then. A file beside it is left only where a fault has hit that file. Of a
+    /// kernel's driver no more is demanded than that nothing is past the bitmap that was not there
+    /// before.
     pub(super) fn check_closed(world: &mut World<'_>, came_up: &CameUp) -> Result<(), Violation> {
-        if world.host.has_failed() {
-            return Ok(());
-        }
+        let failures = world.host.failures_since(came_up.operations);
         if world.case.driver != DriverName::Ordered {
-            return world.check_past_bitmap(came_up);
+            return match failures.is_empty() {
+                true => world.check_past_bitmap(came_up),
+                false => Ok(()),
+            };
         }
         let is_planned = world.case.resize_model().is_none() && !world.case.image.raw;
         let Some(file) = world.host.content(COW).filter(|_| is_planned) else {
@@ -157,10 +170,13 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         world.coverage.hit("file_looked_at_after_closing");
-        let untidy = Untidy::of(&file).and_then(|untidy| untidy.no_more_than(came_up.untidy));
-        untidy.map_err(inconsistent("after closing", Act::Close))?;
+        if failures.is_empty() {
+            let untidy = Untidy::of(&file).and_then(|untidy| untidy.no_more_than(came_up.untidy));
+            untidy.map_err(inconsistent("after closing", Act::Close))?;
+        }
         let mut paths = world.host.paths().into_iter();
-        let Some(left) = paths.find(|path| !came_up.paths.contains(path)) else {
+        let is_left = |path: &PathBuf| !came_up.paths.contains(path) && !one_names(&failures, path);
+        let Some(left) = paths.find(is_left) else {
             return Ok(());
         };
         let what = format!("{} is left", left.display());
@@ -181,16 +197,17 @@ impl Living<'_, '_, '_> {
             && world.case.resize_model().is_none()
             && world.excuses.must_be_undone(&world.host, error)
             && !is_marked(&world.host);
-        let (true, Some(cow), Some(device)) =
-            (is_undone, world.host.content(COW), self.device.resizable())
-        else {
+        let (true, Some(cow)) = (is_undone, world.host.content(COW)) else {
             return Ok(());
         };
         world.coverage.hit(match given_up {
             true => "resize_given_up_and_undone",
             false => "resize_failed_and_was_undone",
         });
-        let data_end = device.geometry().map_or(0, |it| it.data_end().0);
+        let data_end = match world.case.image.raw {
+            true => 0,
+            false => CowFile::open(&cow).map_or(0, |cow| cow.layout.end),
+        };
         let Some(before) = &self.before_resize else {
             return Ok(());
         };
@@ -234,7 +251,7 @@ impl Living<'_, '_, '_> {
             && capacity <= READ_WHILE_REQUESTS_WAIT
             && self.flying.is_empty()
             && self.world.case.resize_model().is_none()
-            && !self.world.host.has_failed();
+            && (self.world.host.failures_since(self.came_up.operations)).is_empty();
         let found = match self.device.resizable() {
             Some(device) if is_comparable => finds_losses(device, asked),
             _ => return Ok(()),
@@ -278,6 +295,18 @@ impl World<'_> {
         let checked = past_bitmap.no_more_than(came_up.past_bitmap);
         checked.map_err(inconsistent("after closing", Act::Close))
     }
+}
+
+/// Whether a fault may keep words of the bitmap from being published: it has hit a sync, or a
+/// change of what is before the data. Where no host is started anew after a failed sync, that of a
+/// life before counts too.
+fn keeps_words_waiting(failed: &Injected, published: &CowFile<&FileContent>) -> bool {
+    let is_sync = matches!(
+        failed.call.kind,
+        OperationKind::SyncData | OperationKind::SyncDirectory
+    );
+    let is_before_data = failed.call.range.start.0 < published.layout.data;
+    is_sync || failed.fault == Fault::LyingSync || failed.call.kind.is_change() && is_before_data
 }
 
 fn inconsistent(when: &str, by: Act) -> impl FnOnce(Wrong) -> Violation {

@@ -138,7 +138,7 @@ impl World<'_> {
         match done {
             Ok(()) => {}
             Err(NotDone::Refused) => return Ok(self.refused(tool)?),
-            Err(NotDone::Failed(_)) if self.excuses.tool(&self.host) => {
+            Err(NotDone::Failed(error)) if self.excuses.tool(&self.host, &error.to_string()) => {
                 return Err(self.give_up(observer, Phase::Tool, changes));
             }
             Err(NotDone::Failed(error)) => {
@@ -158,7 +158,7 @@ impl World<'_> {
         };
         let left = self.check_left(tool, &under, &before);
         left.map_err(|what| violation(Kind::Inconsistent, what))?;
-        if !self.excuses.tool(&self.host) {
+        if !self.excuses.voids_promises(&self.host) {
             let promised = match under.tool == tool {
                 true => under.clone(),
                 false => under.recovered(&self.host),
@@ -248,12 +248,11 @@ impl World<'_> {
         }
         let is_left =
             |path: &PathBuf| path.as_path() != Path::new(CONVERTED) && !before.contains(path);
-        // Where the host has failed, that may have kept the tool from removing it.
-        match self.host.paths().into_iter().find(is_left) {
-            Some(left) if !self.excuses.tool(&self.host) => {
-                Err(format!("{} is left", left.display()))
-            }
-            _ => Ok(()),
+        let mut left = self.host.paths().into_iter().filter(is_left);
+        // A fault may have kept the tool from removing it.
+        match left.find(|path| !self.excuses.leaves(&self.host, path)) {
+            Some(left) => Err(format!("{} is left", left.display())),
+            None => Ok(()),
         }
     }
 

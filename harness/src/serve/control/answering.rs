@@ -222,7 +222,8 @@ fn flush(export: &Export) -> Result<(), String> {
         Some(Status::Ok) => Ok(()),
         _ => Err(match export.status() {
             Ok(status) if status.failed_sync => {
-                "a sync has failed: nothing is durable any more until the device is opened again"
+                "a sync has failed: what was written since the last flush that succeeded may be \
+                 lost; start the host anew before the device is opened again"
                     .into()
             }
             _ => "the flush has failed".into(),

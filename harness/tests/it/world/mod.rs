@@ -11,7 +11,7 @@ pub(crate) mod taken;
 
 use std::path::Path;
 
-use driver::blk::{Completion, Request, Status, Tag};
+use driver::blk::{Completion, HostFailure, Request, Status, Tag};
 use driver::cow::{ByteOrder, Extension, ExtensionState, Geometry, Header, JournalRecord, Version};
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
@@ -19,7 +19,7 @@ use driver::host::{Access, HostFile, HostNames};
 use driver::open::{OpenOptions, Opened, create, open};
 use driver::ordered::{Ordered, Step};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
-use harness::sim::{FileContent, SimFile, SimHost};
+use harness::sim::{FileContent, Injected, SimFile, SimHost};
 use harness::stamp::Stamp;
 
 use model::{Model, Shows};
@@ -142,12 +142,26 @@ impl World {
         if good {
             self.model.done(act, &completion);
         } else {
-            let why = &completion.failure;
-            let injected = !self.host.injected().is_empty();
-            assert!(injected, "{act:?}: {:?} {why:?}", completion.status);
+            let why = completion.failure.as_deref();
+            let injected = self.host.injected();
+            let is_excused = match why {
+                Some(failure) => injected.iter().any(|one| is_of(one, failure)),
+                // It was refused, for a sync has failed, or what says how large the device is.
+                None => injected.iter().any(|one| one.fault.error().is_some()),
+            };
+            let status = completion.status;
+            assert!(is_excused, "{act:?}: {status:?} {why:?}, {injected:?}");
         }
         good
     }
+}
+
+/// Whether a request has failed so by this fault: the operation is of its kind, not before its
+/// place, and ended with its error.
+fn is_of(injected: &Injected, failure: &HostFailure) -> bool {
+    injected.call.kind == failure.kind
+        && injected.call.range.start >= failure.at
+        && injected.fault.error().as_ref() == Some(&failure.error)
 }
 
 pub(crate) fn try_open(host: &SimHost) -> Result<Opened<SimFile>, driver::open::OpenError> {
