@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn one_that_serves_has_memory_and_ends_when_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
-        let serve = "exec 9<\"$0.data\"; : >\"$0\"; exec sleep 600";
+        // Once it is ready it begins no other program: one that does has no memory for a moment.
+        let serve = "mkfifo \"$0.wait\"; exec 9<\"$0.data\"; : >\"$0\"; read -r _ <\"$0.wait\"";
         std::fs::write(directory.path().join("ready.data"), [1; 8192]).unwrap();
         let server = started(directory.path(), serve).unwrap();
         let memory = server.memory().unwrap();
