@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::mount::{UnmountFlags, unmount};
 
 /// How often what is mounted is looked at again: what lies beneath one mount may be another.
@@ -37,6 +37,8 @@ pub(super) struct LaterMounts {
     outside: File,
     directory: PathBuf,
     before: BTreeSet<Listed>,
+    /// The simulated directory's.
+    ours: Option<Listed>,
 }
 
 /// A mount. The numbers are used again.
@@ -55,9 +57,12 @@ impl LaterMounts {
             outside,
             directory,
             before: BTreeSet::new(),
+            ours: None,
         };
         mounts.has_changed()?;
-        mounts.before = list(&mounts.here)?.into_iter().collect();
+        let before = list(&mounts.here)?;
+        mounts.ours = last_on(&mounts.directory, &before).cloned();
+        mounts.before = before.into_iter().collect();
         Ok(mounts)
     }
 
@@ -77,7 +82,7 @@ impl LaterMounts {
                 break;
             }
         }
-        let is_ours = |it: &Listed| it.at == self.directory && self.before.contains(it);
+        let is_ours = |it: &Listed| self.ours.as_ref() == Some(it);
         Ok(match list(&self.here)?.iter().any(is_ours) {
             _ if covers => Left::Covered,
             true => Left::Whole,
@@ -87,13 +92,8 @@ impl LaterMounts {
 
     /// Whether anything was mounted or unmounted since this was asked last.
     fn has_changed(&self) -> io::Result<bool> {
-        loop {
-            let mut polled = [PollFd::new(&self.here, PollFlags::PRI)];
-            match poll(&mut polled, Some(&Timespec::default())) {
-                Err(Errno::INTR) => {}
-                found => return Ok(found? > 0),
-            }
-        }
+        let mut polled = [PollFd::new(&self.here, PollFlags::PRI)];
+        Ok(retry_on_intr(|| poll(&mut polled, Some(&Timespec::default())))? > 0)
     }
 
     fn later(&self) -> io::Result<Vec<Listed>> {
@@ -142,6 +142,11 @@ fn list(mut from: &File) -> io::Result<Vec<Listed>> {
     Ok(lines.filter_map(Listed::of).collect())
 }
 
+/// The one on top of those on a directory. What it lies over may be another.
+fn last_on<'a>(directory: &Path, listed: &'a [Listed]) -> Option<&'a Listed> {
+    listed.iter().rfind(|it| it.at == directory)
+}
+
 /// The list has `\040` for a blank.
 fn unescaped(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
@@ -166,6 +171,19 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn a_mount_is_told_from_the_one_that_it_lies_over() {
+        let lines = [
+            "36 35 8:1 / /work rw - ext4 /dev/x rw",
+            "37 36 0:50 / /work rw - fuse ubdlab rw",
+            "38 35 0:51 / /other rw - tmpfs none rw",
+        ];
+        let listed = lines.map(|line| Listed::of(line.as_bytes()).unwrap());
+        let found = last_on(Path::new("/work"), &listed);
+        assert_eq!(found.map(|it| it.number), Some(37));
+        assert_eq!(last_on(Path::new("/none"), &listed), None);
+    }
 
     #[test]
     fn a_line_of_the_list_is_read() {

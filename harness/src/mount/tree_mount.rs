@@ -88,11 +88,12 @@ impl TreeMount {
     /// # Errors
     /// Somebody else has mounted something over it, which stays, and so does this.
     pub(crate) fn take_away(&self) -> Result<(), Covered> {
-        self.mount.take_away();
-        match self.mount.is_covered() {
-            true => Err(Covered),
-            false => Ok(()),
+        // Afterwards there may be what it lay over, while somebody still has a file of it open.
+        if self.mount.is_covered() {
+            return Err(Covered);
         }
+        self.mount.take_away();
+        Ok(())
     }
 
     /// Answers the kernel from `tree` until `until` or `also` has something, which is returned, or
@@ -142,7 +143,8 @@ impl Drop for TreeMount {
         // What waits to be answered is dropped, which lets the session go on to its end.
         self.answer_no_more();
         let session = self.session.take();
-        // Where somebody else has mounted something over it, the connection ends with the process.
+        // Where somebody else has mounted something over it, or has a file of it open while it is
+        // only detached, the connection ends with the process.
         if let Some(session) = session.filter(|_| self.mount.has_ended()) {
             let _ = session.join();
         }

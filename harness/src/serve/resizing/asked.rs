@@ -63,6 +63,7 @@ impl Export {
     /// See [`CannotResize`].
     pub(in crate::serve) fn plan_resize(&self, wish: Wish) -> Result<Plan, CannotResize> {
         self.resizes()?;
+        self.may_begin()?;
         self.resizing().has_room()?;
         let found = Arc::default();
         let looked = Looked {
@@ -108,12 +109,16 @@ impl Export {
         ));
     }
 
-    fn begin(&self, new_size: Bytes, taken_up_at: Option<Sector>) -> Result<Planned, CannotResize> {
+    fn may_begin(&self) -> Result<(), CannotResize> {
         if self.is_ending() {
             return Err(ResizeError::Abandoned.into());
         }
         // While it is resized nobody can tell.
-        self.file_is_whole().map_err(ResizeError::Refused)?;
+        Ok(self.file_is_whole().map_err(ResizeError::Refused)?)
+    }
+
+    fn begin(&self, new_size: Bytes, taken_up_at: Option<Sector>) -> Result<Planned, CannotResize> {
+        self.may_begin()?;
         let old_size = self.capacity().bytes();
         self.resizing().begin(old_size, new_size, taken_up_at)
     }
