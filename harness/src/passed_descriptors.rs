@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 /// Receives some bytes, and adds the descriptors that come with them, for which `space` has to be
@@ -21,14 +21,12 @@ pub(crate) fn receive(
     space: &mut [MaybeUninit<u8>],
 ) -> rustix::io::Result<(usize, bool)> {
     let mut control = RecvAncillaryBuffer::new(space);
-    let received = loop {
-        let mut bytes = [IoSliceMut::new(bytes)];
-        match recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            // As if it had closed: what is lost were its own messages.
-            Err(Errno::CONNRESET) => return Ok((0, false)),
-            received => break received?,
-        }
+    let mut bytes = [IoSliceMut::new(bytes)];
+    let call = || recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let received = match retry_on_intr(call) {
+        // As if it had closed: what is lost were its own messages.
+        Err(Errno::CONNRESET) => return Ok((0, false)),
+        received => received?,
     };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {

@@ -13,33 +13,9 @@ use driver::ordered::{CloseError, Desk, Headroom, Hold, Ordered, Procedure, Resi
 use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
+use crate::later::Later;
+
 const SECTORS: u64 = 100;
-
-/// Keeps what was begun until it is told to carry it out.
-#[derive(Default)]
-struct Later {
-    begun: Vec<Operation>,
-    files: Option<Files<MemoryFile>>,
-}
-
-impl Executor<MemoryFile> for Later {
-    fn room(&self) -> usize {
-        64
-    }
-
-    fn under_way(&self) -> usize {
-        self.begun.len()
-    }
-
-    fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
-        self.files = Some(files.clone());
-        self.begun.push(operation);
-    }
-
-    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
-        Ok(None)
-    }
-}
 
 struct Bench {
     host: MemoryHost,

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../shared/later.rs"]
+mod later;
 #[path = "../shared/live.rs"]
 mod live;
 

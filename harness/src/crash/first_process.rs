@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, pidfd_open, waitid,
@@ -90,21 +90,16 @@ fn be_first() -> io::Result<()> {
 
 /// Waits for the command's end, which is given, or for an order.
 fn wait(link: &UnixStream, running: &mut Option<Running>) -> io::Result<Option<Running>> {
-    loop {
-        let mut polled = vec![PollFd::new(link, PollFlags::IN)];
-        if let Some(running) = &*running {
-            polled.push(PollFd::new(&running.process, PollFlags::IN));
-        }
-        match poll(&mut polled, None) {
-            Err(Errno::INTR) => continue,
-            found => found?,
-        };
-        let has_ended = polled.get(1).is_some_and(|it| !it.revents().is_empty());
-        return Ok(match has_ended {
-            true => running.take(),
-            false => None,
-        });
+    let mut polled = vec![PollFd::new(link, PollFlags::IN)];
+    if let Some(running) = &*running {
+        polled.push(PollFd::new(&running.process, PollFlags::IN));
     }
+    retry_on_intr(|| poll(&mut polled, None))?;
+    let has_ended = polled.get(1).is_some_and(|it| !it.revents().is_empty());
+    Ok(match has_ended {
+        true => running.take(),
+        false => None,
+    })
 }
 
 /// Starts a command: these are the directory in which it runs, and its words. What it may say goes

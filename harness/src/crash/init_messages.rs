@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::later_mounts::Left;
@@ -222,17 +222,8 @@ fn send(to: &UnixStream, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
     }
-    let sent = loop {
-        match sendmsg(
-            to,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        ) {
-            Err(Errno::INTR) => {}
-            sent => break sent?,
-        }
-    };
+    let first = [IoSlice::new(bytes)];
+    let sent = retry_on_intr(|| sendmsg(to, &first, &mut control, SendFlags::NOSIGNAL))?;
     (&mut &*to).write_all(&bytes[sent..])
 }
 

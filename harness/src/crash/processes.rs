@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use driver::shown;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -196,10 +196,6 @@ fn another_answer() -> io::Error {
 
 /// Whether there is something to read before [`LONGEST_END`] is over.
 fn comes(from: &impl AsFd) -> io::Result<bool> {
-    loop {
-        match poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&LONGEST_END)) {
-            Err(Errno::INTR) => {}
-            found => return Ok(found? > 0),
-        }
-    }
+    let mut polled = [PollFd::new(from, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut polled, Some(&LONGEST_END)))? > 0)
 }

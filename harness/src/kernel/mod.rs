@@ -10,8 +10,9 @@
 //!   `words` are what the guest may say in one, `life_bounds` how much it may come to, and `thread`
 //!   is the one that has the laboratory.
 //! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
-//! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found,
-//!   [`smaller`] makes that small, and [`finding`] is that as a file.
+//! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found, two of
+//!   them by `taken_for_done`, what the host has not done. [`smaller`] makes that small, and
+//!   [`finding`] is that as a file.
 //! - [`again`]: a finding's case, tried once more. [`wanted`] says whether it shows.
 //! - [`ubd`]: the driver of a running kernel as any other; [`brings_up`] has a replay come by it.
 //! - [`faults_met`]: what the host has failed in.
@@ -42,6 +43,7 @@ pub mod naming;
 mod orders;
 pub mod running;
 pub mod smaller;
+mod taken_for_done;
 mod thread;
 pub mod ubd;
 pub mod wanted;

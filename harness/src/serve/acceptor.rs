@@ -87,11 +87,7 @@ impl<L: Listens> Acceptor<L> {
                 PollFd::new(&self.woken, PollFlags::IN),
                 PollFd::new(&self.listener, PollFlags::IN),
             ];
-            match poll(&mut fds, None) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
+            rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
             if !fds[0].revents().is_empty() {
                 return Ok(None);
             }

@@ -68,8 +68,8 @@ const REAPING: &str = r#""$0" "$@" & wait"#;
 /// A cluster of this machine alone, whose daemons are children of this process.
 struct Slurm {
     directory: tempfile::TempDir,
-    /// The last one started is ended first.
-    daemons: Vec<Child>,
+    /// Each with the signal that ends it; the last one started is ended first.
+    daemons: Vec<(Child, Signal)>,
 }
 
 impl Slurm {
@@ -110,6 +110,7 @@ impl Slurm {
             Command::new(munged)
                 .args(["--foreground", "--force"])
                 .args(munge),
+            Signal::TERM,
         );
         until("munged has its socket", || {
             slurm.assert_all_alive();
@@ -120,6 +121,7 @@ impl Slurm {
                 .arg("-D")
                 .arg("-f")
                 .arg(&configuration),
+            Signal::TERM,
         );
         slurm.run_daemon(
             Command::new("unshare")
@@ -129,6 +131,8 @@ impl Slurm {
                 .arg("-D")
                 .arg("-f")
                 .arg(&configuration),
+            // The namespace ends with it, whatever runs there.
+            Signal::KILL,
         );
         // A job waits for its node; before that, its command waits for the controller.
         until("the cluster runs a command", || {
@@ -176,17 +180,17 @@ impl Slurm {
         )
     }
 
-    fn run_daemon(&mut self, command: &mut Command) {
+    fn run_daemon(&mut self, command: &mut Command, ended_by: Signal) {
         let log = File::create(self.path(&format!("daemon-{}", self.daemons.len()))).unwrap();
         let command = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        self.daemons.push(command.spawn().unwrap());
+        self.daemons.push((command.spawn().unwrap(), ended_by));
     }
 
     fn assert_all_alive(&mut self) {
-        for (number, daemon) in self.daemons.iter_mut().enumerate() {
+        for (number, (daemon, _)) in self.daemons.iter_mut().enumerate() {
             let ended = daemon.try_wait().unwrap();
             let log = self.directory.path().join(format!("daemon-{number}"));
             let log = || std::fs::read_to_string(log).unwrap();
@@ -217,12 +221,7 @@ impl Drop for Slurm {
         if self.daemons.len() > 1 {
             let _ = self.command("scancel").args(["--user", "root"]).status();
         }
-        while let Some(mut daemon) = self.daemons.pop() {
-            // A node's is in a namespace that ends with it, whatever runs there.
-            let signal = match self.daemons.len() {
-                2 => Signal::KILL,
-                _ => Signal::TERM,
-            };
+        while let Some((mut daemon, signal)) = self.daemons.pop() {
             let _ = kill_process(Pid::from_child(&daemon), signal);
             let _ = daemon.wait();
         }

@@ -4,6 +4,8 @@
 
 #[path = "../shared/exercise.rs"]
 mod exercise;
+#[path = "../../../driver/tests/shared/later.rs"]
+mod later;
 #[path = "../shared/hosts_agree.rs"]
 mod suite;
 

@@ -6,8 +6,7 @@ use std::path::Path;
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{Geometry, JournalRecord, Version};
 use driver::driver::Driver;
-use driver::executor::{Died, Executor, Files, Wait};
-use driver::host::{FileRole, Finished, Operation, OperationKind};
+use driver::host::{FileRole, Operation, OperationKind};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Resize};
@@ -15,6 +14,8 @@ use driver::resize::ResizeStep;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 use userhelper::rebuild::Rebuild;
 use userhelper::reflow::Reflow;
+
+use crate::later::Later;
 
 const SECTORS: u64 = 256;
 
@@ -26,32 +27,6 @@ const UPPER: SectorRange = SectorRange::new(Sector(96), SectorCount(8));
 /// Their content.
 const DIRTY: u8 = 1;
 
-/// Keeps what was begun until it is told to carry it out.
-#[derive(Default)]
-struct Held {
-    begun: Vec<Operation>,
-    files: Option<Files<MemoryFile>>,
-}
-
-impl Executor<MemoryFile> for Held {
-    fn room(&self) -> usize {
-        64
-    }
-
-    fn under_way(&self) -> usize {
-        self.begun.len()
-    }
-
-    fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
-        self.files = Some(files.clone());
-        self.begun.push(operation);
-    }
-
-    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
-        Ok(None)
-    }
-}
-
 /// What a relocation has asked for.
 struct Asked {
     file: FileRole,
@@ -62,7 +37,7 @@ struct Asked {
 struct Bench {
     host: MemoryHost,
     device: Ordered<MemoryFile>,
-    held: Held,
+    held: Later,
     asked: Vec<Asked>,
     completed: Vec<Completion>,
 }
@@ -82,7 +57,7 @@ fn bench() -> Bench {
     Bench {
         host,
         device,
-        held: Held::default(),
+        held: Later::default(),
         asked: Vec::new(),
         completed: Vec::new(),
     }
@@ -158,9 +133,9 @@ impl Bench {
         step
     }
 
-    /// Lets the relocation go on until it has come so far.
-    fn run_until(&mut self, has_come_so_far: impl Fn(&Bench) -> bool) {
-        while !has_come_so_far(self) {
+    /// Lets the relocation go on until `is_there`.
+    fn run_until(&mut self, is_there: impl Fn(&Bench) -> bool) {
+        while !is_there(self) {
             assert_eq!(self.step(), ResizeStep::Working);
         }
     }
@@ -173,6 +148,21 @@ impl Bench {
                 ResizeStep::Waiting => return,
                 ended => panic!("it does not wait: {ended:?}"),
             }
+        }
+    }
+
+    /// Ends the operations of a publication one by one. Before each the relocation goes on until it
+    /// waits, and `holds` looks at what it has done.
+    fn publish_while(&mut self, holds: impl Fn(&Bench)) {
+        for expected in [
+            OperationKind::SyncData,
+            OperationKind::Write,
+            OperationKind::SyncData,
+        ] {
+            assert_eq!(self.held(), [expected]);
+            self.run_until_it_waits();
+            holds(self);
+            self.finish(0);
         }
     }
 
@@ -224,7 +214,7 @@ impl Bench {
         served.request.segments[0].data[0]
     }
 
-    /// Whether every request that has completed has succeeded, and which have.
+    /// The tags of what has completed, all of which has to have succeeded.
     fn completed(&self) -> Vec<u64> {
         let completed = self.completed.iter();
         let mut tags: Vec<u64> = completed
@@ -298,17 +288,10 @@ fn a_frontier_does_not_fall_while_a_publication_is_under_way() {
     let journal = FileRange::new(JournalRecord::slots_offset(), slots);
     let records = bench.count(OperationKind::Write, journal);
     let end = Sector(SECTORS);
-    for expected in [
-        OperationKind::SyncData,
-        OperationKind::Write,
-        OperationKind::SyncData,
-    ] {
-        assert_eq!(bench.held(), [expected]);
-        bench.run_until_it_waits();
+    bench.publish_while(|bench| {
         assert_eq!(bench.count(OperationKind::Write, journal), records);
         assert_eq!(bench.device.placement().frontier(), Some(end));
-        bench.finish(0);
-    }
+    });
     assert_eq!(bench.completed(), [1]);
     bench.run_until(|bench| bench.device.placement().frontier() < Some(end));
     assert!(bench.count(OperationKind::Write, journal) > records);
@@ -325,19 +308,12 @@ fn a_bitmap_is_not_exchanged_while_a_publication_is_under_way() {
     bench.finish(0);
     bench.submit(Request::flush(Tag(2)));
     let bitmap = bench.new_layout().bitmap();
-    for expected in [
-        OperationKind::SyncData,
-        OperationKind::Write,
-        OperationKind::SyncData,
-    ] {
-        assert_eq!(bench.held(), [expected]);
-        bench.run_until_it_waits();
+    bench.publish_while(|bench| {
         assert_eq!(bench.device.placement().bitmaps().len(), 1);
         for kind in [OperationKind::PunchHole, OperationKind::Write] {
             assert_eq!(bench.count(kind, bitmap), 0, "{kind}");
         }
-        bench.finish(0);
-    }
+    });
     assert_eq!(bench.completed(), [1, 2]);
     bench.run_to_its_end();
     assert!(bench.count(OperationKind::Write, bitmap) > 0);

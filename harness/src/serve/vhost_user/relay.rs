@@ -194,11 +194,8 @@ impl Message {
         let mut sent = 0;
         while sent < bytes.len() {
             let rest = [IoSlice::new(&bytes[sent..])];
-            match rustix::net::sendmsg(to, &rest, &mut control, SendFlags::NOSIGNAL) {
-                Ok(len) => sent += len,
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
+            let call = || rustix::net::sendmsg(to, &rest, &mut control, SendFlags::NOSIGNAL);
+            sent += rustix::io::retry_on_intr(call)?;
             // They have gone with the first byte.
             control.clear();
         }

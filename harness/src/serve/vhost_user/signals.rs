@@ -10,9 +10,9 @@
 //! - A kick is watched by the queue's own thread, for edges. It is read as a courtesy, by a call
 //!   that does not wait whatever the flags are.
 //! - A socket, as UML's, or a pipe where answers are signalled is written by a system call that
-//!   does not wait, either. There is none for counters. So it is looked first whether there is
-//!   room. A client that fills its counter between the look and the write keeps its own queue
-//!   waiting, until somebody lets that go (`Calls::let_go`): whoever cuts the client off does.
+//!   does not wait, either. There is none for counters. So we look first whether there is room. A
+//!   client that fills its counter between the look and the write keeps its own queue waiting,
+//!   until somebody lets that go (`Calls::let_go`): whoever cuts the client off does.
 
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -261,10 +261,12 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(waits.join().unwrap(), SIGNAL.len());
+        assert_eq!(read(&client), 1);
         // Nobody has it any more, and nobody looks at it any more.
         drop(call);
-        fill(&counter());
+        fill(&client);
         calls.let_go();
+        assert_eq!(read(&client), FULL);
         calls.add(&Arc::new(Call::of(counter()).unwrap()));
         assert_eq!(locked(&calls.0).len(), 1);
     }

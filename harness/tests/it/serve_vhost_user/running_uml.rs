@@ -169,7 +169,7 @@ const WRITE_ON: &str = "n=0; while :; do n=$((n+1)); \
 enum Killed {
     /// While a reflow moves data.
     InReflow,
-    /// When so many more files are written since a resize was asked for.
+    /// When this many more files are written since a resize was asked for.
     Later(Strategy, usize),
 }
 

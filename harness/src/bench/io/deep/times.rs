@@ -31,13 +31,13 @@ pub(super) fn note(turns: &mut Turns, name: &'static str, time: Duration) {
     }
 }
 
-/// The reads a second, of so many in a turn.
+/// The reads a second: those of a turn, divided by the median of what the turns took.
 pub(super) fn rate(reads: u64, seconds: &[f64]) -> f64 {
     reads as f64 / median(seconds)
 }
 
 impl Times {
-    /// The rows of a turn of so many reads: the fastest device beside the best of the others, and
+    /// The rows of turns of `reads` reads: the fastest device beside the best of the others, and
     /// beside each of them.
     pub(super) fn rows(&self, name: &str, cache: Cache, reads: u64) -> Vec<Row> {
         let rates = |turns: &Turns| -> Vec<(&'static str, f64)> {
